@@ -1,0 +1,19 @@
+//! The nouns every room speaks: names, addresses, flows, claims, observations, instants.
+//!
+//! Plain values. This room does no I/O, reads no clock and knows no policy.
+
+mod address;
+mod claim;
+mod client;
+mod flow;
+mod name;
+mod observation;
+mod tick;
+
+pub use address::{Scope, canonical, scope};
+pub use claim::{Claim, Fault, Named, Protocol, Via};
+pub use client::{Client, Siblings};
+pub use flow::{Flow, FlowId, Transport};
+pub use name::{Name, NameFault};
+pub use observation::{Address, Observation, Source};
+pub use tick::{Moment, Tick};

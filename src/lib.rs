@@ -1,0 +1,8 @@
+//! namegate: an egress gate. A workload reaches only the names it may, and only at the addresses
+//! that DNS really gave for them.
+//!
+//! Rooms, from the ground up: `facts` are the nouns; `wire` turns bytes into facts; `gate` turns facts
+//! into a verdict; `sys` is the kernel; `record` keeps what happened; `proxy`, `dns` and `nft` carry
+//! verdicts out; `settings` reads what the operator wants; `daemon` is where they meet; `cli` speaks.
+
+pub mod facts;
