@@ -6,3 +6,4 @@
 //! verdicts out; `settings` reads what the operator wants; `daemon` is where they meet; `cli` speaks.
 
 pub mod facts;
+pub mod wire;
