@@ -6,4 +6,5 @@
 //! verdicts out; `settings` reads what the operator wants; `daemon` is where they meet; `cli` speaks.
 
 pub mod facts;
+pub mod gate;
 pub mod wire;
