@@ -7,4 +7,5 @@
 
 pub mod facts;
 pub mod gate;
+pub mod sys;
 pub mod wire;
