@@ -7,5 +7,6 @@
 
 pub mod facts;
 pub mod gate;
+pub mod record;
 pub mod sys;
 pub mod wire;

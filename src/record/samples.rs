@@ -1,0 +1,198 @@
+//! One event of each kind, for the tests of this room. They know nothing of the tests.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::facts::{Client, Fault, Flow, FlowId, Moment, Name, Protocol, Source, Tick, Transport, Via};
+use crate::gate::{Action, Evidence, MatchBy, Ports, Reason, Rule};
+
+use super::{
+    Closed, Decided, DnsEvent, Ending, Event, Gap, PolicyEvent, RulesetEvent, TapEvent, TapRefusal, TapTally,
+    TapWhat,
+};
+
+/// 2026-11-23 17:21:46.836080 UTC, one hour after boot.
+pub(super) fn moment(after_millis: u64) -> Moment {
+    let after = Duration::from_millis(after_millis);
+    Moment {
+        tick: Tick::from_nanos(3_600_000_000_000).after(after),
+        wall: SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_454_506_836_080) + after,
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn rule(id: &str, comment: Option<&str>) -> Arc<Rule> {
+    Arc::new(Rule {
+        id: id.into(),
+        names: Vec::new(),
+        ports: Ports::default(),
+        clients: Vec::new(),
+        action: Action::Allow,
+        by: MatchBy::NameAndAddress,
+        protocols: Vec::new(),
+        private: false,
+        ech: None,
+        mode: None,
+        until: None,
+        comment: comment.map(Into::into),
+    })
+}
+
+fn flow(destination: &str, transport: Transport) -> Flow {
+    let source = "172.18.0.5:40112".parse().unwrap();
+    Flow::new(FlowId(0xa1), source, destination.parse().unwrap(), transport, moment(0).tick)
+}
+
+fn denied(reason: Reason) -> Decided {
+    Decided {
+        flow: flow("203.0.113.10:443", Transport::Tcp),
+        at: moment(3),
+        name: None,
+        protocol: None,
+        via: None,
+        fault: None,
+        reason,
+        would: None,
+        rule: None,
+        evidence: None,
+        held: Duration::ZERO,
+    }
+}
+
+fn allowed() -> Decided {
+    Decided {
+        name: Some(name("www.example.com")),
+        protocol: Some(Protocol::Tls),
+        via: Some(Via::Sni),
+        rule: Some(rule("web", Some("the shop \"front\"\n\u{2028}\u{202e}"))),
+        evidence: Some(Evidence {
+            source: Source::Forwarder,
+            answered_at: Tick::from_nanos(3_598_500_000_000),
+            ttl_secs: 60,
+            expires_at: Tick::from_nanos(3_958_500_000_000),
+            chain: [name("www.example.com"), name("edge.example.net")].into(),
+        }),
+        ..denied(Reason::Allowed)
+    }
+}
+
+fn question() -> DnsEvent {
+    DnsEvent {
+        id: FlowId(0xd1),
+        client: Client::at("2001:db8::5".parse().unwrap()),
+        client_port: 5353,
+        server: Some("192.0.2.53".parse().unwrap()),
+        transport: Transport::Udp,
+        at: moment(5),
+        name: Some(name("www.example.com")),
+        qtype: Some(1),
+        reason: Reason::Allowed,
+        would: None,
+        rule: Some(rule("web", Some("https://wiki.example.com/egress"))),
+        rcode: Some(0),
+        chain: vec![name("www.example.com"), name("cdn.example.net"), name("edge.example.net")],
+        addresses: vec!["203.0.113.10".parse().unwrap(), "2001:db8:1::10".parse().unwrap()],
+        stripped: 2,
+        tapped: false,
+    }
+}
+
+fn tap(what: TapWhat) -> Event {
+    Event::Tap(TapEvent { at: moment(6), sender: "unix:uid=112,pid=4242".into(), what })
+}
+
+/// Every kind of event, each with a name for its line.
+pub(super) fn all() -> Vec<(&'static str, Event)> {
+    let closed = Closed {
+        flow: flow("203.0.113.10:443", Transport::Tcp),
+        name: Some(name("www.example.com")),
+        at: moment(2_500),
+        ending: Ending::Closed,
+        sent: 1_234,
+        received: 5_678_901,
+        error: None,
+    };
+    let resolved = Decided {
+        protocol: Some(Protocol::Http),
+        via: Some(Via::Host),
+        reason: Reason::Resolved,
+        held: Duration::from_millis(40),
+        ..allowed()
+    };
+    let observed = Decided {
+        would: Some(Reason::NameNotAllowed),
+        rule: None,
+        evidence: None,
+        flow: flow("[::ffff:203.0.113.10]:443", Transport::Udp),
+        protocol: Some(Protocol::Quic),
+        via: Some(Via::Quic),
+        reason: Reason::ObservedOnly,
+        ..allowed()
+    };
+    // A lease without an end, and an answer from before the boot.
+    let address = Decided {
+        name: None,
+        protocol: None,
+        via: Some(Via::Address),
+        evidence: Some(Evidence {
+            source: Source::Dnstap,
+            answered_at: Tick::default(),
+            ttl_secs: u32::MAX,
+            expires_at: Tick::from_nanos(u64::MAX),
+            chain: [name("db.example.net")].into(),
+        }),
+        flow: flow("[2001:db8:1::10]:5432", Transport::Tcp),
+        reason: Reason::Resolved,
+        ..allowed()
+    };
+    let garbled = Decided { fault: Some(Fault::TwoNames), ..denied(Reason::Garbled) };
+    let refused = DnsEvent {
+        client_port: 0,
+        server: None,
+        qtype: Some(64_000),
+        reason: Reason::NameNotAllowed,
+        rule: None,
+        rcode: Some(5),
+        chain: Vec::new(),
+        addresses: Vec::new(),
+        stripped: 0,
+        transport: Transport::Tcp,
+        ..question()
+    };
+    let tapped = DnsEvent { stripped: 0, tapped: true, rcode: Some(3_000), ..question() };
+    let policy = |outcome| Event::Policy(PolicyEvent { at: moment(7), rules: 3, outcome });
+    let ruleset = |what| Event::Ruleset(RulesetEvent { at: moment(8), what, table: "inet namegate".into() });
+    let failed = Closed {
+        ending: Ending::UpstreamFailed,
+        sent: 0,
+        received: 0,
+        error: Some("refused".into()),
+        ..closed.clone()
+    };
+    let tally = TapTally { frames: 10, answers: 7, bad: 1, fault: Some(Fault::Length) };
+    vec![
+        ("decided_allowed", Event::Decided(allowed())),
+        ("decided_resolved", Event::Decided(resolved)),
+        ("decided_observed", Event::Decided(observed)),
+        ("decided_address", Event::Decided(address)),
+        ("decided_garbled", Event::Decided(garbled)),
+        ("closed", Event::Closed(closed)),
+        ("closed_failed", Event::Closed(failed)),
+        ("dns_answered", Event::Dns(question())),
+        ("dns_refused", Event::Dns(refused)),
+        ("dns_tapped", Event::Dns(tapped)),
+        ("policy", policy(Ok(()))),
+        ("policy_refused", policy(Err("namegate.toml:3:9: unknown key \"prots\"".into()))),
+        ("ruleset_installed", ruleset("installed")),
+        ("ruleset_missing", ruleset("missing")),
+        ("tap_connected", tap(TapWhat::Connected)),
+        ("tap_disconnected", tap(TapWhat::Disconnected(tally))),
+        ("tap_refused", tap(TapWhat::Refused { why: TapRefusal::NotAllowed, times: 9 })),
+        ("tap_bad_frame", tap(TapWhat::BadFrame(Fault::Dnstap))),
+        ("tap_ignored", tap(TapWhat::Ignored)),
+        ("gap", Event::Gap(Gap { at: moment(900), since: moment(100), lines: 17 })),
+    ]
+}
