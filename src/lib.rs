@@ -7,6 +7,7 @@
 
 pub mod facts;
 pub mod gate;
+pub mod proxy;
 pub mod record;
 pub mod sys;
 pub mod wire;

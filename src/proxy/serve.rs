@@ -1,0 +1,160 @@
+//! Takes connections in and looks after them until the last one is gone.
+//!
+//! Must not know what happens on a connection: `tcp` does.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::gate::Gate;
+use crate::record::Log;
+use crate::sys::neighbours::Neighbours;
+use crate::sys::origdst::{Capture, original_destination};
+
+use super::limits::{Clients, FlowIds};
+use super::{Dial, ProxyConfig, SecondLook};
+
+/// What a proxy is connected with.
+pub struct Wiring {
+    /// Limits and deadlines.
+    pub config: ProxyConfig,
+    /// Says yes and no.
+    pub gate: Arc<Gate>,
+    /// Keeps what happened.
+    pub log: Log,
+    /// The way out.
+    pub dial: Arc<dyn Dial>,
+    /// Asked on a miss, while the flow is held.
+    pub second_look: Option<SecondLook>,
+    /// Which other addresses a client has.
+    pub neighbours: Arc<Neighbours>,
+    /// Counts up at each change of policy; open flows are then asked again.
+    pub policy_changes: watch::Receiver<u64>,
+}
+
+/// The connection corridor, shared by all listeners.
+pub struct Proxy {
+    pub(super) config: ProxyConfig,
+    pub(super) gate: Arc<Gate>,
+    pub(super) log: Log,
+    pub(super) dial: Arc<dyn Dial>,
+    pub(super) second_look: Option<SecondLook>,
+    pub(super) neighbours: Arc<Neighbours>,
+    pub(super) policy_changes: watch::Receiver<u64>,
+    pub(super) clients: Arc<Clients>,
+    pub(super) ids: FlowIds,
+    slots: Arc<Semaphore>,
+}
+
+/// First and longest wait after `accept` failed for want of descriptors or memory.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+impl Proxy {
+    /// Connects a proxy.
+    pub fn new(wiring: Wiring) -> Arc<Self> {
+        let Wiring { config, gate, log, dial, second_look, neighbours, policy_changes } = wiring;
+        let slots = config.max_connections.min(Semaphore::MAX_PERMITS);
+        let clients = Clients::new(config.max_connections_per_client);
+        Arc::new(Self {
+            config,
+            gate,
+            log,
+            dial,
+            second_look,
+            neighbours,
+            policy_changes,
+            clients,
+            ids: FlowIds::new(),
+            slots: Arc::new(Semaphore::new(slots)),
+        })
+    }
+
+    /// Serves captured connections until cancelled, then lets open ones go on for `config.drain` and cuts
+    /// what is left. Ready when the last connection is gone.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, capture: Capture, cancel: CancellationToken) {
+        self.serve_with(listener, move |stream| original_destination(stream, capture), cancel).await;
+    }
+
+    /// As [`Proxy::serve`], for connections whose destination is known in another way.
+    pub async fn serve_with(
+        self: Arc<Self>,
+        listener: TcpListener,
+        destination: impl Fn(&TcpStream) -> io::Result<SocketAddr> + Send + Sync + 'static,
+        cancel: CancellationToken,
+    ) {
+        let destination = Arc::new(destination);
+        let tasks = TaskTracker::new();
+        let cut = CancellationToken::new();
+        loop {
+            let (slot, client, source) = tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                admitted = self.admit(&listener) => admitted,
+            };
+            let (proxy, destination, cut) = (Arc::clone(&self), Arc::clone(&destination), cut.clone());
+            tasks.spawn(async move {
+                let _slot = slot;
+                match destination(&client) {
+                    Ok(destination) => proxy.carry(client, source, destination, &cut).await,
+                    Err(error) => tracing::debug!(%source, %error, "original destination is not known"),
+                }
+            });
+        }
+        // From here on the kernel refuses new connections.
+        drop(listener);
+        tasks.close();
+        if timeout(self.config.drain, tasks.wait()).await.is_err() {
+            tracing::info!(open = tasks.len(), "cutting connections that outlived the drain");
+            cut.cancel();
+            tasks.wait().await;
+        }
+    }
+
+    /// Takes one connection as soon as there is a slot for it; until then it waits in the kernel's queue.
+    async fn admit(&self, listener: &TcpListener) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
+        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
+            // Only a closed semaphore fails, and nobody closes this one.
+            return std::future::pending().await;
+        };
+        let mut backoff = BACKOFF.0;
+        loop {
+            match listener.accept().await {
+                Ok((client, source)) => return (slot, client, source),
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections; waiting");
+                    sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
+            }
+        }
+    }
+}
+
+/// Whether `accept` told of a connection that failed in the queue, the next one being unharmed (accept(2),
+/// "Error handling").
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EINTR
+                | libc::EPERM
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+        )
+    )
+}

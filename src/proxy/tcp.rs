@@ -1,0 +1,211 @@
+//! The corridor: one captured TCP connection from its acceptance to its end, top to bottom.
+//!
+//! Must not know how connections are captured, nor what the kernel does with them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::facts::{Claim, Flow, Name, Protocol, Transport, Via};
+use crate::gate::{Decision, Permit, Reason};
+use crate::record::{Closed, Decided, Ending, Event};
+use crate::sys::{clock, socket};
+
+use super::ended::{Ended, Untold};
+use super::hold::{Hold, Judged};
+use super::later::Later;
+use super::pipe::{Bounds, Pipe};
+use super::refuse::{Refusing, refuse, reset};
+use super::requests::Requests;
+use super::retry::Retry;
+use super::sniff::Heard;
+use super::standing::{Refusal, Standing};
+use super::{Dialled, Proxy, hold};
+
+impl Proxy {
+    /// Carries one connection, or refuses it.
+    pub(super) async fn carry(
+        &self,
+        client: TcpStream,
+        source: SocketAddr,
+        destination: SocketAddr,
+        cut: &CancellationToken,
+    ) {
+        let flow = Flow::new(self.ids.next(), source, destination, Transport::Tcp, clock::tick());
+        // Before the first question: a change of policy after it is not missed.
+        let mut changes = self.policy_changes.clone();
+        changes.mark_unchanged();
+
+        let Some(_place) = self.clients.enter(flow.client()) else {
+            let decision = self.gate.over_limit(&flow);
+            self.record_decided(&flow, None, &decision, Duration::ZERO).await;
+            return reset(client);
+        };
+        // Without these options the flow is slower, not less safe.
+        let _ = socket::prepare(&client);
+
+        let limit = self.config.sniff_bytes;
+        let mut heard = Heard::default();
+        let (claim, judged) = match self.gate.decide_by_address(&flow, clock::now()) {
+            Some(decision) => (None, Judged { decision, faces: None, held: Duration::ZERO }),
+            None => {
+                let deadline = Instant::now() + self.config.sniff_timeout;
+                let by_address = self.gate.has_address_rules_at(flow.destination.port());
+                let (gate, neighbours) = (&self.gate, &*self.neighbours);
+                tokio::select! {
+                    biased;
+                    judged = hold::by_address(gate, neighbours, &flow), if by_address => (None, judged),
+                    claim = heard.listen(&client, limit, deadline, cut) => {
+                        let (config, second_look) = (&self.config, self.second_look.as_ref());
+                        let hold = Hold { gate, config, neighbours, second_look, cut };
+                        let judged = hold::decide(hold, &flow, &claim).await;
+                        (Some(claim), judged)
+                    }
+                }
+            }
+        };
+        let Judged { mut decision, faces, held } = judged;
+
+        self.record_decided(&flow, claim.as_ref(), &decision, held).await;
+
+        let refusing = Refusing {
+            spoke: heard.spoke,
+            head_only: heard.request.is_some_and(|request| request.head_only),
+            reason: decision.reason,
+            name: claim.as_ref().and_then(Claim::name),
+            flow: flow.id,
+        };
+        let Some(permit) = decision.take_permit() else {
+            return refuse(client, &refusing).await;
+        };
+
+        let dialled = match self.reach(permit, cut).await {
+            Ok(dialled) => dialled,
+            Err(ended) => {
+                self.record_closed(&flow, refusing.name, &ended).await;
+                return refuse(client, &Refusing { reason: Reason::UpstreamFailed, ..refusing }).await;
+            }
+        };
+
+        let later = later_names(&heard, claim.as_ref(), &decision, limit);
+        let bounds =
+            Bounds { idle: self.config.idle_timeout, head: self.config.sniff_timeout, head_bytes: limit };
+        let mut standing = Standing::new(Arc::clone(&self.gate), flow, faces, claim, dialled.pin);
+        let mut pipe = Pipe::new(&client, &dialled.server, heard.bytes, later, &mut standing, bounds);
+        let ended = pipe.run(changes, cut).await;
+
+        self.record_closed(&flow, standing.name(), &ended).await;
+        if let Some(Untold { refusal: Refusal { reason, name }, protocol, head_only }) = ended.untold {
+            drop(dialled.server);
+            let (spoke, name) = (Some(protocol), name.as_ref());
+            refuse(client, &Refusing { spoke, head_only, reason, name, flow: flow.id }).await;
+        }
+    }
+
+    /// Dials within the deadline; on failure says how the flow ended.
+    async fn reach(&self, permit: Permit, cut: &CancellationToken) -> Result<Dialled, Ended> {
+        let dialling = timeout(self.config.connect_timeout, self.dial.dial(permit));
+        tokio::select! {
+            biased;
+            () = cut.cancelled() => Err(Ended::empty(Ending::Drained, "shut down while connecting")),
+            dialled = dialling => match dialled {
+                Ok(Ok(dialled)) => Ok(dialled),
+                Ok(Err(error)) => Err(Ended::empty(Ending::UpstreamFailed, error.to_string())),
+                Err(_) => Err(Ended::empty(Ending::UpstreamFailed, "connection timed out")),
+            },
+        }
+    }
+
+    async fn record_decided(&self, flow: &Flow, claim: Option<&Claim>, decision: &Decision, held: Duration) {
+        let decided = Decided::new(flow, claim, decision, held, clock::now());
+        self.log.record(Event::Decided(decided)).await;
+    }
+
+    async fn record_closed(&self, flow: &Flow, name: Option<&Name>, ended: &Ended) {
+        let closed = Closed {
+            flow: *flow,
+            name: name.cloned(),
+            at: clock::now(),
+            ending: ended.ending,
+            sent: ended.sent,
+            received: ended.received,
+            error: ended.error.clone(),
+        };
+        self.log.record(Event::Closed(closed)).await;
+    }
+}
+
+/// Tells where more names may be claimed. Only a flow that was allowed by the name it claimed can lose that
+/// by another; an address rule opens whatever is behind the address, and what observe mode let pass unread
+/// stays unread.
+fn later_names(
+    heard: &Heard,
+    claim: Option<&Claim>,
+    decision: &Decision,
+    limit: usize,
+) -> Option<Box<Later>> {
+    let later = match claim? {
+        _ if decision.via == Some(Via::Address) => return None,
+        Claim::Named(named) => match named.protocol {
+            Protocol::Http => Later::Requests(Requests::after(heard.request?, limit)),
+            Protocol::Tls => Later::Retry(Retry::First),
+            Protocol::H2 | Protocol::Quic | Protocol::Postgres => return None,
+        },
+        Claim::Nameless(_) | Claim::Garbled(_) | Claim::Silent => return None,
+    };
+    // On the heap: most flows are soon free of it.
+    Some(Box::new(later))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use tokio::sync::watch;
+
+    use crate::gate::{Defaults, Gate, LedgerConfig, Policy};
+    use crate::proxy::{ProxyConfig, TcpDial, Wiring};
+    use crate::record::Log;
+    use crate::sys::neighbours::Neighbours;
+
+    use super::*;
+
+    /// What a connection costs besides its sockets: the corridor's own state.
+    #[tokio::test]
+    async fn an_open_connection_has_a_small_future() {
+        let ledger = LedgerConfig {
+            min_ttl: Duration::from_secs(5),
+            grace: Duration::from_secs(5),
+            max_leases: 1,
+            max_leases_per_client: 1,
+        };
+        let config = ProxyConfig {
+            sniff_timeout: Duration::from_secs(1),
+            sniff_bytes: 1024,
+            hold: Duration::ZERO,
+            connect_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            max_connections: 1,
+            max_connections_per_client: 1,
+            drain: Duration::ZERO,
+        };
+        let proxy = Proxy::new(Wiring {
+            config,
+            gate: Gate::new(Policy::compile(vec![], Defaults::default()).unwrap(), ledger),
+            log: Log::memory().0,
+            dial: Arc::new(TcpDial),
+            second_look: None,
+            neighbours: Arc::new(Neighbours::none()),
+            policy_changes: watch::channel(0).1,
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let cut = CancellationToken::new();
+        let size = size_of_val(&proxy.carry(client, address, address, &cut));
+        assert!(size <= 2560, "{size} bytes");
+    }
+}
