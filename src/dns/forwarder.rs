@@ -1,0 +1,191 @@
+//! The forwarder: its sockets, its tasks and its limits.
+//!
+//! It does not know how a question is judged or answered.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::facts::{Client, Name, Transport};
+use crate::gate::Gate;
+use crate::record::Log;
+use crate::sys::neighbours::Neighbours;
+use crate::sys::udp::{CapturedUdp, Datagram};
+
+use super::DnsConfig;
+use super::exchange::{Asked, Corridor};
+use super::limits::{Full, Limits};
+use super::lookup::Lookups;
+use super::stream;
+use super::upstream::Resolve;
+
+/// Asks a trusted resolver for a name and writes what it says into the ledger, for `on_miss = "resolve"`.
+/// Ready when the answer is in the ledger, or none came.
+pub type SecondLook =
+    Arc<dyn Fn(Client, Name, IpAddr) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// Answers the questions of captured clients. Cheap to clone; clones share limits and tasks.
+#[derive(Debug, Clone)]
+pub struct Forwarder {
+    corridor: Arc<Corridor>,
+    questions: Arc<Limits>,
+    connections: Arc<Limits>,
+    lookups: Arc<Lookups>,
+    tasks: TaskTracker,
+}
+
+/// Open TCP connections in all, and of one client. DNS over TCP is short-lived.
+const CONNECTIONS: usize = 1024;
+const CONNECTIONS_PER_CLIENT: usize = 64;
+
+/// Largest query taken over UDP, bytes. Real ones have less than 512.
+const LARGEST: usize = 4096;
+
+/// After an error of a socket or of the system's tables: long enough not to spin.
+const BREATHER: Duration = Duration::from_millis(100);
+
+impl Forwarder {
+    /// Builds a forwarder without sockets.
+    pub fn new(
+        config: DnsConfig,
+        gate: Arc<Gate>,
+        log: Log,
+        resolve: Arc<dyn Resolve>,
+        neighbours: Arc<Neighbours>,
+    ) -> Self {
+        let questions = Limits::new(config.max_inflight, config.max_inflight_per_client);
+        let no_ipv6 = config.no_ipv6.into();
+        let corridor = Arc::new(Corridor { config, gate, log, resolve, neighbours, no_ipv6 });
+        let lookups = Arc::new(Lookups::new(Arc::clone(&corridor)));
+        let connections = Limits::new(CONNECTIONS, CONNECTIONS_PER_CLIENT);
+        Self { corridor, questions, connections, lookups, tasks: TaskTracker::new() }
+    }
+
+    /// Says whether this host has lost, or found, its way to IPv6: without one, AAAA is answered NODATA.
+    pub fn set_no_ipv6(&self, no_ipv6: bool) {
+        self.corridor.no_ipv6.store(no_ipv6, Ordering::Relaxed);
+    }
+
+    /// Answers what comes by this socket until cancelled. Questions under way then go on:
+    /// see [`Forwarder::drained`].
+    pub async fn serve_udp(&self, socket: CapturedUdp, cancel: CancellationToken) {
+        let socket = Arc::new(socket);
+        let mut buffer = vec![0; LARGEST];
+        loop {
+            let got = tokio::select! {
+                () = cancel.cancelled() => return,
+                got = socket.recv(&mut buffer) => got,
+            };
+            match got {
+                Ok(datagram) => {
+                    let message = buffer.get(..datagram.len).unwrap_or(&[]);
+                    self.take_datagram(&socket, datagram, message).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot receive DNS queries");
+                    tokio::time::sleep(BREATHER).await;
+                }
+            }
+        }
+    }
+
+    async fn take_datagram(&self, socket: &Arc<CapturedUdp>, datagram: Datagram, message: &[u8]) {
+        let Datagram { peer, destination: server, cut, .. } = datagram;
+        // What did not fit is no query: an empty message is judged in its place, and logged.
+        let message = if cut { &[] } else { message };
+        let transport = Transport::Udp;
+        let full = match self.questions.take(Client::at(peer.ip())) {
+            Ok(place) => {
+                let (this, socket, message) = (self.clone(), Arc::clone(socket), message.to_vec());
+                self.tasks.spawn(async move {
+                    let asked = Asked { message: &message, peer, server, transport };
+                    if let Some(reply) = this.corridor.exchange(asked).await {
+                        send(&socket, &reply, asked).await;
+                    }
+                    drop(place);
+                });
+                return;
+            }
+            Err(full) => full,
+        };
+        // Here, not in a task: a flood costs the flooded socket's time, not memory.
+        let asked = Asked { message, peer, server, transport };
+        if let Some(reply) = self.corridor.refuse_over_limit(asked, full == Full::One).await {
+            send(socket, &reply, asked).await;
+        }
+    }
+
+    /// Answers what comes by connections to this listener until cancelled. Connections then end once the
+    /// questions under way are answered.
+    pub async fn serve_tcp(&self, listener: TcpListener, cancel: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                () = cancel.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((connection, peer)) => {
+                    let Ok(place) = self.connections.take(Client::at(peer.ip())) else {
+                        tracing::debug!(%peer, "DNS connection refused: too many open");
+                        continue;
+                    };
+                    let (this, cancel) = (self.clone(), cancel.child_token());
+                    self.tasks.spawn(async move {
+                        stream::serve(&this, connection, peer, cancel).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept DNS connections");
+                    tokio::time::sleep(BREATHER).await;
+                }
+            }
+        }
+    }
+
+    /// Answers a message that came by a connection. The place counts as for a datagram.
+    pub(super) async fn answer(&self, asked: Asked<'_>) -> Option<Vec<u8>> {
+        match self.questions.take(Client::at(asked.peer.ip())) {
+            Ok(_place) => self.corridor.exchange(asked).await,
+            Err(full) => self.corridor.refuse_over_limit(asked, full == Full::One).await,
+        }
+    }
+
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Looks a claimed name up for a client: A or AAAA by the destination's family. Ready when the answer
+    /// is in the ledger, or none came.
+    pub async fn lookup(&self, client: Client, name: Name, destination: IpAddr) {
+        self.lookups.look(client, name, destination).await;
+    }
+
+    /// Returns [`Forwarder::lookup`] as a function.
+    pub fn second_look(&self) -> SecondLook {
+        let lookups = Arc::clone(&self.lookups);
+        Arc::new(move |client, name, destination| {
+            let lookups = Arc::clone(&lookups);
+            Box::pin(async move { lookups.look(client, name, destination).await })
+        })
+    }
+
+    /// Waits until every question under way is answered; call it once the serving functions have returned.
+    pub async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+async fn send(socket: &CapturedUdp, reply: &[u8], asked: Asked<'_>) {
+    if let Err(error) = socket.send_from(reply, asked.peer, asked.server).await {
+        tracing::debug!(peer = %asked.peer, %error, "DNS reply not sent");
+    }
+}

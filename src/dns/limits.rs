@@ -1,0 +1,98 @@
+//! How many things may be under way at once, in all and for one client.
+//!
+//! It does not know what the things are.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::facts::Client;
+
+/// Counts what is under way.
+#[derive(Debug)]
+pub(super) struct Limits {
+    all: usize,
+    one: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    /// Clients without anything under way are not here.
+    by_client: HashMap<Client, usize>,
+}
+
+/// Which limit was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// That for all clients together.
+    All,
+    /// That for this client.
+    One,
+}
+
+/// A place, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    limits: Arc<Limits>,
+    client: Client,
+}
+
+impl Limits {
+    pub(super) fn new(all: usize, one: usize) -> Arc<Self> {
+        Arc::new(Self { all, one, taken: Mutex::default() })
+    }
+
+    /// Takes a place for a client. Its own limit is named first: a client that floods is told, others
+    /// are not blamed.
+    pub(super) fn take(self: &Arc<Self>, client: Client) -> Result<Place, Full> {
+        let mut taken = self.taken.lock();
+        let own = taken.by_client.get(&client).copied().unwrap_or(0);
+        if own >= self.one {
+            return Err(Full::One);
+        }
+        if taken.all >= self.all {
+            return Err(Full::All);
+        }
+        taken.all += 1;
+        taken.by_client.insert(client, own + 1);
+        Ok(Place { limits: Arc::clone(self), client })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.limits.taken.lock();
+        taken.all = taken.all.saturating_sub(1);
+        if let Some(own) = taken.by_client.get_mut(&self.client) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                taken.by_client.remove(&self.client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_at_its_limit_leaves_room_for_others_and_places_come_back() {
+        let client = |last: u8| Client::at([192, 0, 2, last].into());
+        let limits = Limits::new(3, 2);
+        let first = limits.take(client(1)).unwrap();
+        let second = limits.take(client(1)).unwrap();
+        assert_eq!(limits.take(client(1)).unwrap_err(), Full::One);
+        let third = limits.take(client(2)).unwrap();
+        assert_eq!(limits.take(client(3)).unwrap_err(), Full::All);
+        drop(first);
+        let again = limits.take(client(3)).unwrap();
+        drop((second, third, again));
+        assert!(limits.taken.lock().by_client.is_empty());
+        assert_eq!(limits.taken.lock().all, 0);
+    }
+}
