@@ -8,6 +8,7 @@
 pub mod dns;
 pub mod facts;
 pub mod gate;
+pub mod nft;
 pub mod proxy;
 pub mod record;
 pub mod sys;

@@ -1,0 +1,285 @@
+//! A ruleset in force, and its owner.
+//!
+//! Fail closed by construction: the rules stay when this process dies, and then nobody listens where they
+//! lead. So dropping an [`Installed`] removes nothing; only [`Installed::remove`] and [`remove_leftovers`]
+//! do. Must not know what rules say, nor when the daemon thinks it right to take them down.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::error::NftError;
+use super::listing;
+use super::netfilter::Netfilter;
+use super::plan::{self, Plan};
+use super::route::{Piece, Steering};
+use super::ruleset::Ruleset;
+
+/// How the kernel's table compares with what was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// As loaded.
+    Intact,
+    /// Somebody took the table away: captured clients are not captured.
+    Missing,
+    /// Somebody changed the table, or took a routing rule or route away.
+    Changed,
+}
+
+/// A ruleset that was loaded and read back.
+pub struct Installed {
+    kernel: Arc<dyn Netfilter>,
+    ruleset: Ruleset,
+    /// The listing right after loading, in normal form.
+    baseline: String,
+    steering: Steering,
+}
+
+impl fmt::Debug for Installed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Installed")
+            .field("table", &self.ruleset.table)
+            .field("form", &self.ruleset.form)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Installed {
+    /// Loads the ruleset of a plan in one transaction, in place of whatever our table held, and reads it back.
+    ///
+    /// # Errors
+    ///
+    /// Loading failed: nothing changed, and what an earlier run left in the table still refuses. Or the
+    /// kernel holds something else than was loaded: that stays.
+    pub async fn apply(kernel: Arc<dyn Netfilter>, plan: &Plan) -> Result<Self, NftError> {
+        let ruleset = Ruleset::of(plan);
+        match load(&*kernel, &ruleset).await {
+            Ok((baseline, steering)) => {
+                // What a run with another configuration left; its fences would go on stopping traffic.
+                let there = kernel.steered().await?.into_iter().map(|(_, piece)| piece).collect();
+                kernel.unsteer(Some(without(there, &ruleset.pieces))).await?;
+                Ok(Self { kernel, ruleset, baseline, steering })
+            }
+            Err(error) => {
+                if !matches!(error, NftError::ReadBack { .. }) {
+                    let _ = kernel.unsteer(Some(ruleset.pieces)).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns what was loaded.
+    pub const fn ruleset(&self) -> &Ruleset {
+        &self.ruleset
+    }
+
+    /// Compares the kernel's table, rule and routes with what was loaded.
+    ///
+    /// # Errors
+    ///
+    /// The kernel or `nft` does not answer: unknown, which is not intact.
+    pub async fn verify(&self) -> Result<Standing, NftError> {
+        let Some(listing) = self.kernel.list(&self.ruleset.table).await? else {
+            return Ok(Standing::Missing);
+        };
+        if listing::normalise(&listing) != self.baseline {
+            return Ok(Standing::Changed);
+        }
+        let steered = self.kernel.steered().await?;
+        Ok(if self.steering.is_subset(&steered) { Standing::Intact } else { Standing::Changed })
+    }
+
+    /// Loads the same ruleset again, after somebody changed or removed it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Installed::apply`]; a later call may succeed.
+    pub async fn restore(&mut self) -> Result<(), NftError> {
+        (self.baseline, self.steering) = load(&*self.kernel, &self.ruleset).await?;
+        Ok(())
+    }
+
+    /// Puts the ruleset of another plan in place of this one, without a moment in between.
+    ///
+    /// # Errors
+    ///
+    /// As [`Installed::apply`]; the old ruleset stays in force.
+    pub async fn replace(&mut self, plan: &Plan) -> Result<(), NftError> {
+        let ruleset = Ruleset::of(plan);
+        match load(&*self.kernel, &ruleset).await {
+            Ok((baseline, steering)) => (self.baseline, self.steering) = (baseline, steering),
+            Err(error) => {
+                if !matches!(error, NftError::ReadBack { .. }) {
+                    let _ = self.kernel.unsteer(Some(without(ruleset.pieces, &self.ruleset.pieces))).await;
+                }
+                return Err(error);
+            }
+        }
+        let old = std::mem::replace(&mut self.ruleset, ruleset);
+        if old.table != self.ruleset.table {
+            self.kernel.load(&removal(&old.table)).await?;
+        }
+        self.kernel.unsteer(Some(without(old.pieces, &self.ruleset.pieces))).await.map(drop)
+    }
+
+    /// Takes everything down: the table, then rule and routes. Clients are no longer captured; whether
+    /// they then reach the world is up to `ip_forward` and other tables.
+    ///
+    /// # Errors
+    ///
+    /// The kernel or `nft` refuses; [`remove_leftovers`] can be called again and again.
+    pub async fn remove(self) -> Result<(), NftError> {
+        self.kernel.load(&removal(&self.ruleset.table)).await?;
+        self.kernel.unsteer(Some(self.ruleset.pieces)).await.map(drop)
+    }
+}
+
+/// What there was to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftovers {
+    /// The table.
+    pub table: bool,
+    /// Routing rules and routes.
+    pub steering: Steering,
+}
+
+/// Removes what a namegate that is gone left behind, without knowing its configuration but for the table's
+/// name. Finding nothing is fine.
+///
+/// # Errors
+///
+/// The name is no table name; the kernel or `nft` refuses.
+pub async fn remove_leftovers(kernel: &dyn Netfilter, table: &str) -> Result<Leftovers, NftError> {
+    plan::check_table(table)?;
+    let there = kernel.list(table).await?.is_some();
+    if there {
+        kernel.load(&removal(table)).await?;
+    }
+    Ok(Leftovers { table: there, steering: kernel.unsteer(None).await? })
+}
+
+/// Policy routing comes first: a mark without a way home only costs the packet, and the fence stands before
+/// and after the table does.
+async fn load(kernel: &dyn Netfilter, ruleset: &Ruleset) -> Result<(String, Steering), NftError> {
+    let steering = kernel.steer(ruleset.pieces.clone()).await?;
+    kernel.load(&ruleset.text).await?;
+    let read_back = |what: String| NftError::ReadBack { table: ruleset.table.clone(), what };
+    let listing = kernel.list(&ruleset.table).await?;
+    let listing = listing.ok_or_else(|| read_back("it is not there".to_owned()))?;
+    if let Some(what) = listing::difference(ruleset, &listing) {
+        return Err(read_back(what));
+    }
+    tracing::info!(table = ruleset.table, form = ruleset.form.as_str(), "ruleset in force");
+    Ok((listing::normalise(&listing), steering))
+}
+
+fn without(pieces: Vec<Piece>, kept: &[Piece]) -> Vec<Piece> {
+    pieces.into_iter().filter(|piece| !kept.contains(piece)).collect()
+}
+
+/// Works whether or not the table is there.
+fn removal(table: &str) -> String {
+    format!("add table inet {table}\ndelete table inet {table}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Form;
+    use super::super::plan::tests::config;
+    use super::super::scripted::Scripted;
+    use super::*;
+
+    fn plan(interfaces: &[&str], form: Form) -> Plan {
+        Plan::new(config(interfaces), form).expect("plan")
+    }
+
+    #[tokio::test]
+    async fn what_was_loaded_is_read_back_and_can_be_verified_and_removed() {
+        let kernel = Arc::new(Scripted::default());
+        let installed = Installed::apply(kernel.clone(), &plan(&["br0"], Form::Tproxy)).await.expect("apply");
+        assert_eq!(kernel.pieces(), [Piece::Home, Piece::Fence("br0".to_owned())]);
+        assert_eq!(installed.verify().await.expect("verify"), Standing::Intact);
+        installed.remove().await.expect("remove");
+        assert_eq!(kernel.tables(), 0);
+        assert_eq!(kernel.pieces(), []);
+    }
+
+    #[tokio::test]
+    async fn a_flushed_a_changed_and_an_unsteered_ruleset_are_seen_and_restored() {
+        let kernel = Arc::new(Scripted::default());
+        let mut installed =
+            Installed::apply(kernel.clone(), &plan(&["br0"], Form::Tproxy)).await.expect("apply");
+        kernel.forget("namegate");
+        assert_eq!(installed.verify().await.expect("verify"), Standing::Missing);
+        installed.restore().await.expect("restore");
+        kernel.edit("namegate", |text| text.replacen("counter drop", "accept", 1));
+        assert_eq!(installed.verify().await.expect("verify"), Standing::Changed);
+        installed.restore().await.expect("restore");
+        kernel.unsteer(Some(vec![Piece::Fence("br0".to_owned())])).await.expect("unsteer");
+        assert_eq!(installed.verify().await.expect("verify"), Standing::Changed);
+        installed.restore().await.expect("restore");
+        assert_eq!(installed.verify().await.expect("verify"), Standing::Intact);
+    }
+
+    #[tokio::test]
+    async fn a_failed_load_leaves_no_route_behind_and_a_failed_replacement_leaves_the_old_rules() {
+        let kernel = Arc::new(Scripted::default());
+        kernel.refuse_next_load();
+        let failed = Installed::apply(kernel.clone(), &plan(&["br0"], Form::Tproxy)).await;
+        assert!(matches!(failed, Err(NftError::Refused { .. })));
+        assert_eq!(kernel.pieces(), []);
+
+        let mut installed =
+            Installed::apply(kernel.clone(), &plan(&["br0"], Form::Redirect)).await.expect("apply");
+        kernel.refuse_next_load();
+        installed.replace(&plan(&["br1"], Form::Redirect)).await.expect_err("refused");
+        assert_eq!(installed.verify().await.expect("verify"), Standing::Intact);
+        assert_eq!(kernel.pieces(), [Piece::Fence("br0".to_owned())]);
+        installed.replace(&plan(&["br1"], Form::Tproxy)).await.expect("replace");
+        assert_eq!(kernel.pieces(), [Piece::Home, Piece::Fence("br1".to_owned())]);
+        installed.replace(&plan(&["br1"], Form::Redirect)).await.expect("replace");
+        assert_eq!(kernel.pieces(), [Piece::Fence("br1".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn a_replacement_under_another_name_takes_the_old_table_along() {
+        let kernel = Arc::new(Scripted::default());
+        let mut installed =
+            Installed::apply(kernel.clone(), &plan(&["br0"], Form::Redirect)).await.expect("apply");
+        let mut renamed = config(&["br0"]);
+        renamed.table = "other".to_owned();
+        installed.replace(&Plan::new(renamed, Form::Redirect).expect("plan")).await.expect("replace");
+        assert_eq!(kernel.tables(), 1);
+        assert_eq!(installed.verify().await.expect("verify"), Standing::Intact);
+    }
+
+    #[tokio::test]
+    async fn a_table_that_is_not_what_was_loaded_is_an_error() {
+        let kernel = Arc::new(Scripted::default());
+        kernel.distort_loads();
+        let error =
+            Installed::apply(kernel.clone(), &plan(&["br0"], Form::Redirect)).await.expect_err("distorted");
+        assert!(matches!(error, NftError::ReadBack { .. }), "{error}");
+        assert_eq!(kernel.tables(), 1, "it refuses more than nothing does");
+    }
+
+    #[tokio::test]
+    async fn an_earlier_run_with_another_configuration_leaves_no_fence_behind() {
+        let kernel = Arc::new(Scripted::default());
+        drop(Installed::apply(kernel.clone(), &plan(&["br0"], Form::Tproxy)).await.expect("apply"));
+        drop(Installed::apply(kernel.clone(), &plan(&["br1"], Form::Redirect)).await.expect("apply"));
+        assert_eq!(kernel.pieces(), [Piece::Fence("br1".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn leftovers_are_removed_once_and_a_second_time() {
+        let kernel = Arc::new(Scripted::default());
+        drop(Installed::apply(kernel.clone(), &plan(&["br0"], Form::Tproxy)).await.expect("apply"));
+        assert_eq!(kernel.tables(), 1, "dropping removes nothing");
+        let first = remove_leftovers(&*kernel, "namegate").await.expect("remove");
+        assert_eq!((first.table, first.steering.len()), (true, 2));
+        let second = remove_leftovers(&*kernel, "namegate").await.expect("remove");
+        assert_eq!(second, Leftovers { table: false, steering: Steering::default() });
+        remove_leftovers(&*kernel, "x; flush ruleset").await.expect_err("not a table name");
+    }
+}
