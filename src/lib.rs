@@ -11,5 +11,6 @@ pub mod gate;
 pub mod nft;
 pub mod proxy;
 pub mod record;
+pub mod settings;
 pub mod sys;
 pub mod wire;

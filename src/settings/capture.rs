@@ -1,0 +1,127 @@
+//! `[capture]` and `[proxy]`: whose traffic is taken, and the limits of one connection.
+//!
+//! Must not know rules or names.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::nft::{CaptureConfig, DnsCapture, Form, FormChoice, Plan};
+use crate::proxy::ProxyConfig;
+
+use super::TABLE;
+use super::dns::DnsSettings;
+use super::finding::Finding;
+use super::scalar::{Complaint, interface};
+use super::section::Section;
+
+/// Reads `[capture]` and brings together what the kernel ruleset depends on.
+pub(super) fn read_capture(mut section: Section<'_>, proxy_port: u16, dns: &DnsSettings) -> CaptureConfig {
+    let before = section.sheet.errors();
+    let hint = "[capture] interfaces = [\"br-egress\"]: the bridge or link by which the workload's traffic \
+                enters this host";
+    let interfaces = read_interfaces(&mut section, hint);
+    let form = section
+        .choice(
+            "form",
+            &[("auto", FormChoice::Auto), ("redirect", FormChoice::Redirect), ("tproxy", FormChoice::Tproxy)],
+        )
+        .map_or(FormChoice::default(), |(form, _)| form);
+    section.unavailable(
+        "docker_networks",
+        "name the network's bridge in `interfaces`: `docker network inspect -f '{{.Id}}' NETWORK`, then \
+         \"br-\" and its first 12 digits",
+    );
+    section.unavailable("local", "put the process in a container or namespace and capture its interface");
+    let resolution = dns.resolver.clone().map_or(DnsCapture::Forwarder, DnsCapture::External);
+    let config = CaptureConfig {
+        interfaces,
+        form,
+        proxy_port,
+        dns_port: dns.port,
+        dns: resolution,
+        dns_listen: dns.listen.clone(),
+        table: TABLE.to_owned(),
+    };
+    if section.sheet.errors() == before
+        && let Err(error) = Plan::new(config.clone(), Form::Redirect)
+    {
+        section.missing(
+            &error.to_string(),
+            "`proxy.port`, `dns.port`, `dns.listen` and `dns.resolver` share this host",
+        );
+    }
+    section.finish();
+    config
+}
+
+fn read_interfaces(section: &mut Section<'_>, hint: &str) -> Vec<String> {
+    let before = section.sheet.errors();
+    let Some(texts) = section.texts("interfaces") else {
+        if section.sheet.errors() == before {
+            section.missing("nothing is captured", hint);
+        }
+        return Vec::new();
+    };
+    if texts.is_empty() && section.sheet.errors() == before {
+        section.missing("nothing is captured: `interfaces` is empty", hint);
+    }
+    let mut seen = HashSet::new();
+    let mut interfaces = Vec::new();
+    for text in texts {
+        match interface(text.value) {
+            Ok(name) if seen.insert(text.value) => interfaces.push(name),
+            Ok(_) => section.complain(text.span, Complaint::new("this interface is listed twice")),
+            Err(complaint) => section.complain(text.span, complaint),
+        }
+    }
+    interfaces
+}
+
+/// Reads `[proxy]`: its port and limits. `hold` comes from `[dnstap]`.
+pub(super) fn read_proxy(mut section: Section<'_>, hold: Duration) -> (u16, ProxyConfig) {
+    let seconds = Duration::from_secs;
+    let port = section.number("port", 1..=u16::MAX).unwrap_or(DEFAULT_PORT);
+    let sniff_timeout =
+        section.duration("sniff_timeout", seconds(5), Duration::from_millis(10)..=seconds(300));
+    let connect_timeout =
+        section.duration("connect_timeout", seconds(10), Duration::from_millis(10)..=seconds(300));
+    let idle_timeout = section.duration("idle_timeout", seconds(3_600), seconds(1)..=seconds(30 * 86_400));
+    let drain = section.duration("drain", seconds(10), Duration::ZERO..=seconds(3_600));
+    let max_connections =
+        section.number("max_connections", LEAST_CONNECTIONS..=MOST_CONNECTIONS).unwrap_or(16_384);
+    let of_one = section.number("max_connections_per_client", 1..=MOST_CONNECTIONS);
+    if of_one.is_some_and(|of_one| of_one > max_connections)
+        && let Some(value) = section.value("max_connections_per_client")
+    {
+        let message = "`max_connections_per_client` is larger than `max_connections`";
+        let finding = Finding::error(section.span(value.span()), message);
+        section
+            .sheet
+            .push(finding.hint(format!("at most {max_connections}: one client may not starve the others")));
+    }
+    section.finish();
+    let config = ProxyConfig {
+        sniff_timeout,
+        sniff_bytes: SNIFF_BYTES,
+        hold,
+        connect_timeout,
+        idle_timeout,
+        max_connections,
+        max_connections_per_client: of_one.unwrap_or((max_connections / 4).clamp(1, 4_096)),
+        drain,
+    };
+    (port, config)
+}
+
+/// Port of the TCP listener.
+const DEFAULT_PORT: u16 = 15_001;
+
+/// The largest hello that is read, in bytes: a ClientHello is under 64 KiB in TLS records of any cut.
+const SNIFF_BYTES: usize = 64 * 1024;
+
+/// A listener that waits for a connection holds the place for it: with fewer places than listeners, those of
+/// one address family could be without any.
+const LEAST_CONNECTIONS: usize = 16;
+
+/// More descriptors than a process can be given by default (`fs.nr_open` is 1,048,576, two a connection).
+const MOST_CONNECTIONS: usize = 500_000;

@@ -1,0 +1,185 @@
+//! `[dns]`: who answers the workload's questions, and who answers ours.
+//!
+//! Must not know dnstap's keys, only whether there is a tap.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::dns::{Denial, DnsConfig, OnMiss, Upstream};
+
+use super::endpoint::upstream;
+use super::finding::{Finding, Span};
+use super::qtype::{self, query_type};
+use super::scalar::{Complaint, server, socket};
+use super::section::Section;
+
+/// What `[dns]` says.
+pub(super) struct DnsSettings {
+    /// The operator's resolvers in external mode; `None`: the built-in forwarder.
+    pub(super) resolver: Option<Vec<SocketAddr>>,
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) port: u16,
+    pub(super) on_miss: OnMiss,
+    pub(super) config: DnsConfig,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DnsMode {
+    Forward,
+    External,
+}
+
+/// Reads `[dns]`. `tapped`: whether there is a dnstap listener.
+pub(super) fn read(mut section: Section<'_>, tapped: bool) -> DnsSettings {
+    let mode = section.choice("mode", &[("forward", DnsMode::Forward), ("external", DnsMode::External)]);
+    let external = mode.is_some_and(|(mode, _)| mode == DnsMode::External);
+    if let Some((DnsMode::External, span)) = mode
+        && !tapped
+    {
+        let finding = Finding::error(span, "an external resolver without dnstap gives no evidence");
+        section.sheet.push(
+            finding.hint(
+                "[dnstap] listen = [\"unix:/run/namegate/dnstap.sock\"], and let the resolver send there",
+            ),
+        );
+    }
+    let resolver = read_resolver(&mut section, external);
+    let on_miss = section
+        .choice("on_miss", &[("deny", OnMiss::Deny), ("resolve", OnMiss::Resolve)])
+        .map_or(if external { OnMiss::Resolve } else { OnMiss::Deny }, |(on_miss, _)| on_miss);
+    if external {
+        let because = "with `mode = \"external\"`";
+        let hint = "questions go to the resolver, which answers or refuses them by its own rules";
+        section.without_effect(&["listen", "types", "denial"], because, hint);
+    }
+    if external && on_miss == OnMiss::Deny {
+        let because = "with `mode = \"external\"` and `on_miss = \"deny\"`";
+        section.without_effect(
+            &["upstreams", "ca_file", "timeout"],
+            because,
+            "namegate asks nobody itself then",
+        );
+    }
+    let listen = if external { Vec::new() } else { read_listen(&mut section) };
+    let own = resolver.as_deref().filter(|resolvers| !resolvers.is_empty());
+    let default = own.map_or(vec![Upstream::System], |own| own.iter().copied().map(Upstream::Udp).collect());
+    let config = read_config(&mut section, external, default);
+    let port = section.number("port", 1..=u16::MAX).unwrap_or(DEFAULT_PORT);
+    section.finish();
+    DnsSettings { resolver, listen, port, on_miss, config }
+}
+
+fn read_resolver(section: &mut Section<'_>, external: bool) -> Option<Vec<SocketAddr>> {
+    if !external {
+        section.without_effect(
+            &["resolver"],
+            "without `mode = \"external\"`",
+            "the built-in forwarder asks `upstreams`; set `mode = \"external\"` to send the workload's questions to \
+             your own resolver",
+        );
+        return None;
+    }
+    let mut resolvers: Vec<SocketAddr> = Vec::new();
+    for text in section.texts("resolver").unwrap_or_default() {
+        match server(text.value, 53) {
+            Ok(resolver) if resolvers.iter().any(|other| other.is_ipv4() == resolver.is_ipv4()) => {
+                let complaint = Complaint::new("a second resolver of the same address family");
+                section.complain(text.span, complaint.hint("at most one IPv4 and one IPv6 address"));
+            }
+            Ok(resolver) => resolvers.push(resolver),
+            Err(complaint) => section.complain(text.span, complaint),
+        }
+    }
+    Some(resolvers)
+}
+
+fn read_listen(section: &mut Section<'_>) -> Vec<SocketAddr> {
+    let mut sockets = Vec::new();
+    for text in section.texts("listen").unwrap_or_default() {
+        match socket(text.value, 53) {
+            Ok(socket) => {
+                warn_if_open(section, text.span, socket.ip());
+                if sockets.contains(&socket) {
+                    section.complain(text.span, Complaint::new(format!("`{socket}` is listed twice")));
+                }
+                sockets.push(socket);
+            }
+            Err(complaint) => section.complain(text.span, complaint),
+        }
+    }
+    sockets
+}
+
+fn warn_if_open(section: &Section<'_>, span: Span, address: IpAddr) {
+    if address.is_unspecified() {
+        let finding = Finding::warning(span, "the forwarder listens on every network of this host");
+        section
+            .sheet
+            .push(finding.hint("captured questions need no listen address; else name the one address"));
+    }
+}
+
+fn read_config(section: &mut Section<'_>, external: bool, default: Vec<Upstream>) -> DnsConfig {
+    let before = section.sheet.errors();
+    let upstreams = section.parsed_list("upstreams", upstream);
+    if upstreams.as_ref().is_some_and(Vec::is_empty) && section.sheet.errors() == before {
+        section.missing("`upstreams` is empty: nothing could be resolved", "upstreams = [\"system\"]");
+    }
+    let upstreams = upstreams.unwrap_or(default);
+    let certified = upstreams.iter().any(|upstream| match upstream {
+        Upstream::Tls(..) | Upstream::Https(..) => true,
+        Upstream::System | Upstream::Udp(_) | Upstream::Tcp(_) => false,
+    });
+    let ca_file = section.text("ca_file");
+    if let Some(text) = ca_file.filter(|_| !certified) {
+        let finding =
+            Finding::warning(text.span, "`ca_file` has no effect without a tls:// or https:// upstream");
+        section.sheet.push(finding);
+    }
+    let denial = section
+        .choice("denial", &[("refused", Denial::Refused), ("nxdomain", Denial::NxDomain)])
+        .map_or(Denial::default(), |(denial, _)| denial);
+    let seconds = Duration::from_secs;
+    let timeout = section.duration("timeout", seconds(2), Duration::from_millis(50)..=seconds(60));
+    let max_inflight = section.number("max_inflight", 1..=1_000_000).unwrap_or(4_096);
+    let of_one = section.number("max_inflight_per_client", 1..=1_000_000);
+    DnsConfig {
+        upstreams,
+        ca_file: ca_file.map(|text| section.base.join(text.value)),
+        types: if external { qtype::DEFAULT.to_vec() } else { read_types(section) },
+        denial,
+        timeout,
+        max_inflight,
+        max_inflight_per_client: of_one.unwrap_or(256).min(max_inflight),
+        // Whether this host has an IPv6 route is found out when the gate starts.
+        no_ipv6: false,
+    }
+}
+
+fn read_types(section: &mut Section<'_>) -> Vec<u16> {
+    let Some(texts) = section.texts("types") else { return qtype::DEFAULT.to_vec() };
+    if texts.is_empty() {
+        section.missing(
+            "`types` is empty: every question would be refused",
+            "leave it out for the default types",
+        );
+    }
+    let mut types = Vec::new();
+    for text in texts {
+        match query_type(text.value) {
+            Ok(number) => {
+                if qtype::TUNNELS.contains(&number) {
+                    let message = format!("{} records are what DNS tunnels talk in", text.value);
+                    let finding = Finding::warning(text.span, message);
+                    section.sheet.push(finding.hint("they can carry data out under any allowed name's zone"));
+                }
+                types.push(number);
+            }
+            Err(complaint) => section.complain(text.span, complaint),
+        }
+    }
+    types
+}
+
+/// Port of the DNS listener that captured questions are handed to.
+const DEFAULT_PORT: u16 = 15_353;
