@@ -1,0 +1,79 @@
+//! Why the gate cannot run, with the exit code and the next step.
+//!
+//! Must not know how it is printed.
+
+use crate::dns::StartError;
+use crate::dns::tap::TapError;
+use crate::nft::{NftError, PlanError};
+use crate::record::LogError;
+use crate::sys::socket::ListenError;
+
+/// Why the gate cannot start or stop as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration cannot become a ruleset.
+    #[error("this configuration cannot be captured")]
+    Plan(#[from] PlanError),
+    /// The kernel, `nft` or the machine refuses.
+    #[error("traffic cannot be captured")]
+    Capture(#[from] NftError),
+    /// A port is taken or not permitted.
+    #[error("a listener cannot be opened")]
+    Listen(#[from] ListenError),
+    /// The audit log cannot be opened.
+    #[error("nothing can be recorded")]
+    Log(#[from] LogError),
+    /// An upstream cannot be used.
+    #[error("the DNS forwarder cannot start")]
+    Upstream(#[from] StartError),
+    /// The dnstap tap cannot be opened.
+    #[error("the dnstap tap cannot start")]
+    Tap(#[from] TapError),
+    /// Signals, sockets or netlink.
+    #[error("the system refused to {action}")]
+    System {
+        /// What was asked.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Returns the exit code: 2 for the configuration, 3 for the system.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Plan(_) => 2,
+            Self::Capture(NftError::Plan(_)) => 2,
+            Self::Capture(_)
+            | Self::Listen(_)
+            | Self::Log(_)
+            | Self::Upstream(_)
+            | Self::Tap(_)
+            | Self::System { .. } => 3,
+        }
+    }
+
+    /// Returns the next step, if there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Capture(error) => error.hint(),
+            Self::Listen(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => {
+                let port = error.address.port();
+                Some(format!(
+                    "`ss -lntup sport = :{port}` shows who has it; another port: `proxy.port`, `dns.port`"
+                ))
+            }
+            Self::Listen(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some("run as root, or with CAP_NET_ADMIN and CAP_NET_BIND_SERVICE".to_owned())
+            }
+            Self::Plan(_)
+            | Self::Listen(_)
+            | Self::Log(_)
+            | Self::Upstream(_)
+            | Self::Tap(_)
+            | Self::System { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A new policy from the same file: all or nothing.
+//!
+//! Only rules and their defaults change while the gate runs; the rest needs a restart, and says so.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::gate::Gate;
+use crate::record::{Event, Log, PolicyEvent};
+use crate::settings::{self, Settings};
+use crate::sys::clock;
+
+/// What a reload acts on.
+pub(super) struct Reloader {
+    /// The file; `None`: arguments, which do not change.
+    pub(super) path: Option<PathBuf>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) log: Log,
+    pub(super) changes: watch::Sender<u64>,
+    /// All that a reload does not change, as it was at the start.
+    pub(super) fixed: String,
+}
+
+impl Reloader {
+    /// Opens the audit files again, and reads the rules again.
+    async fn again(&self) {
+        if let Err(error) = self.log.reopen().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the audit log goes on in the old file");
+        }
+        match &self.path {
+            Some(path) => self.reload(path).await,
+            None => tracing::warn!("there is no configuration file to read again"),
+        }
+    }
+
+    /// Reads the file again. A bad one leaves the policy as it is; a good one is in force at once, and open flows
+    /// are asked again.
+    async fn reload(&self, path: &Path) {
+        let file = path.to_owned();
+        let read = tokio::task::spawn_blocking(move || settings::load(&file, SystemTime::now())).await;
+        let outcome = match read {
+            Ok(Ok(checked)) => {
+                if fixed(&checked.settings) != self.fixed {
+                    tracing::warn!("something else than rules changed: it takes effect at the next start");
+                }
+                let rules = checked.settings.policy.rules().len();
+                self.gate.replace(checked.settings.policy);
+                self.changes.send_modify(|generation| *generation += 1);
+                tracing::info!(rules, "new policy in force");
+                Ok(())
+            }
+            Ok(Err(error)) => Err(first_line(&error.to_string())),
+            Err(error) => Err(first_line(&error.to_string())),
+        };
+        if let Err(why) = &outcome {
+            tracing::warn!(%why, "the new policy is refused, the old one stays in force");
+        }
+        self.log.record(policy(&self.gate, outcome)).await;
+    }
+}
+
+/// Reloads whenever asked, until cancelled.
+pub(super) async fn on_request(reloader: Reloader, asked: Arc<Notify>, cancel: CancellationToken) {
+    let forever = async {
+        loop {
+            asked.notified().await;
+            reloader.again().await;
+        }
+    };
+    cancel.run_until_cancelled(forever).await;
+}
+
+/// Describes the policy in force.
+pub(super) fn policy(gate: &Gate, outcome: Result<(), Arc<str>>) -> Event {
+    Event::Policy(PolicyEvent { at: clock::now(), rules: gate.policy().rules().len(), outcome })
+}
+
+/// Everything that a reload does not change, in comparable form.
+pub(super) fn fixed(settings: &Settings) -> String {
+    let Settings { path: _, policy: _, ledger, proxy, dns, on_miss, dns_listen, tap, capture, record } =
+        settings;
+    // What the daemon found out about this machine is not the operator's change.
+    let dns = crate::dns::DnsConfig { no_ipv6: false, ..dns.clone() };
+    format!("{ledger:?} {proxy:?} {dns:?} {on_miss:?} {dns_listen:?} {tap:?} {capture:?} {record:?}")
+}
+
+fn first_line(text: &str) -> Arc<str> {
+    text.lines().next().unwrap_or("unreadable").into()
+}

@@ -1,0 +1,99 @@
+//! What has to be looked after while the gate runs: its own addresses, the ledger's past, the kernel's rules.
+//!
+//! Must not know connections or questions.
+
+use std::collections::HashSet;
+use std::net::{Ipv6Addr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::dns::Forwarder;
+use crate::gate::{Gate, Own};
+use crate::nft::{Installed, Standing};
+use crate::record::{Event, Log, RulesetEvent};
+use crate::sys::{clock, host};
+
+/// How often the ledger is swept; a step costs microseconds.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Leases looked at in one step.
+const SWEEP_BUDGET: usize = 50_000;
+/// How often addresses and rules are read. The kernel rules refuse own addresses by themselves, at once.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Sweeps the ledger until cancelled.
+pub(super) async fn sweep(gate: Arc<Gate>, cancel: CancellationToken) {
+    let mut every = interval(SWEEP);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while cancel.run_until_cancelled(every.tick()).await.is_some() {
+        gate.sweep(clock::tick(), SWEEP_BUDGET);
+    }
+}
+
+/// Tells the gate which addresses are this machine's.
+pub(super) async fn learn_own(gate: &Gate, ports: &HashSet<u16>) -> std::io::Result<()> {
+    let addresses = host::addresses().await?.into_iter().collect();
+    gate.set_own(Own { addresses, ports: ports.clone() });
+    Ok(())
+}
+
+/// Whether this host has a route to the IPv6 Internet. No packet is sent.
+pub(super) fn has_ipv6_route() -> bool {
+    // Of 2000::/3, global unicast (RFC 4291 section 2.4), and of no special range.
+    let somewhere = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1), 53);
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).and_then(|socket| socket.connect(somewhere)).is_ok()
+}
+
+/// Keeps what gate and forwarder know of this machine's addresses and routes fresh until cancelled.
+pub(super) async fn follow_own(
+    gate: Arc<Gate>,
+    forwarder: Arc<Forwarder>,
+    ports: HashSet<u16>,
+    cancel: CancellationToken,
+) {
+    let mut every = interval(LOOK);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while cancel.run_until_cancelled(every.tick()).await.is_some() {
+        if let Err(error) = learn_own(&gate, &ports).await {
+            tracing::warn!(%error, "cannot list this machine's addresses; the last list stays in force");
+        }
+        forwarder.set_no_ipv6(!has_ipv6_route());
+    }
+}
+
+/// Puts the rules back when somebody took or changed them, until cancelled.
+pub(super) async fn guard_rules(
+    mut installed: Installed,
+    table: Arc<str>,
+    log: Log,
+    cancel: CancellationToken,
+) {
+    let mut every = interval(LOOK);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while cancel.run_until_cancelled(every.tick()).await.is_some() {
+        let what = match installed.verify().await {
+            Ok(Standing::Intact) => continue,
+            Ok(Standing::Missing) => "missing",
+            Ok(Standing::Changed) => "changed",
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot read the ruleset");
+                continue;
+            }
+        };
+        tracing::warn!(%table, what, "the ruleset is not as installed; installing it again");
+        log.record(ruleset(what, &table)).await;
+        match installed.restore().await {
+            Ok(()) => log.record(ruleset("installed", &table)).await,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot restore the ruleset");
+            }
+        }
+    }
+}
+
+/// Describes a change of the ruleset.
+pub(super) fn ruleset(what: &'static str, table: &Arc<str>) -> Event {
+    Event::Ruleset(RulesetEvent { at: clock::now(), what, table: Arc::clone(table) })
+}
