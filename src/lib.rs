@@ -5,6 +5,7 @@
 //! into a verdict; `sys` is the kernel; `record` keeps what happened; `proxy`, `dns` and `nft` carry
 //! verdicts out; `settings` reads what the operator wants; `daemon` is where they meet; `cli` speaks.
 
+pub mod cli;
 pub mod daemon;
 pub mod dns;
 pub mod facts;

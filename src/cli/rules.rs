@@ -1,0 +1,45 @@
+//! `rules`: the kernel ruleset as text, for eyes and for review.
+//!
+//! Must not know how it is written, and changes nothing.
+
+use std::process::ExitCode;
+
+use crate::nft::{CaptureConfig, Facts, Form, FormChoice, Nft, NftError, Plan, Ruleset, choose};
+
+use super::output::{Failure, Screen};
+use super::serve::load;
+use super::tree::{FormArg, RulesArgs};
+
+pub(super) fn rules(arguments: &RulesArgs, screen: &mut Screen) -> Result<ExitCode, Failure> {
+    let mut config = load(&arguments.config, screen)?.capture;
+    match arguments.form {
+        Some(FormArg::Auto) => config.form = FormChoice::Auto,
+        Some(FormArg::Redirect) => config.form = FormChoice::Redirect,
+        Some(FormArg::Tproxy) => config.form = FormChoice::Tproxy,
+        None => {}
+    }
+    let form = match config.form {
+        FormChoice::Redirect => Form::Redirect,
+        FormChoice::Tproxy => Form::Tproxy,
+        FormChoice::Auto => ask_machine(&config)?,
+    };
+    let plan = Plan::new(config, form).map_err(Failure::usage)?;
+    screen.data(Ruleset::of(&plan).text())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Which form `serve` would choose here.
+fn ask_machine(config: &CaptureConfig) -> Result<Form, Failure> {
+    let undecided = |error: NftError| {
+        Failure::system(
+            anyhow::Error::new(error).context("this machine does not tell which form it would be"),
+        )
+        .hint("say --form redirect (bridges where bridge-nf-call-iptables is on) or --form tproxy")
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::system(anyhow::Error::new(error).context("cannot start the runtime")))?;
+    let facts = runtime.block_on(Facts::read(config, &Nft::default())).map_err(undecided)?;
+    choose(config, &facts).map_err(undecided)
+}
