@@ -1,0 +1,101 @@
+//! Every file in `config/` is read, means what its comments say, and has no finding.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use namegate::dns::{Denial, OnMiss, TapAddress, Upstream};
+use namegate::facts::Name;
+use namegate::gate::{Action, Ech, MatchBy, Mode};
+use namegate::nft::{DnsCapture, FormChoice};
+use namegate::record::{Target, WhenFull};
+use namegate::settings::{Settings, load};
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
+}
+
+fn settings(name: &str) -> Settings {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let checked = load(&file(name), now).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(checked.report.findings().len(), 0, "{}", checked.report.render(false));
+    assert_eq!(checked.settings.path, Some(file(name)));
+    checked.settings
+}
+
+fn ids(settings: &Settings) -> Vec<&str> {
+    settings.policy.rules().iter().map(|rule| &*rule.id).collect()
+}
+
+#[test]
+fn every_file_is_known_to_this_test() {
+    let mut names: Vec<String> = std::fs::read_dir(file(""))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".toml"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["gateway-dnstap.toml", "gateway.toml", "minimal.toml", "observe.toml"]);
+}
+
+#[test]
+fn minimal_allows_a_name_and_its_direct_subdomains_for_everyone() {
+    let settings = settings("minimal.toml");
+    assert_eq!(settings.capture.interfaces, ["br-egress"]);
+    assert_eq!(ids(&settings), ["web"]);
+    let rule = &settings.policy.rules()[0];
+    let matches = |name: &str| rule.names.iter().any(|pattern| pattern.matches(&Name::parse(name).unwrap()));
+    assert!(matches("example.com") && matches("www.example.com"));
+    assert!(!matches("a.b.example.com") && !matches("example.org"));
+    assert!(rule.clients.is_empty() && rule.ports.contains(80) && rule.ports.contains(443));
+    assert!(!rule.ports.contains(22) && !rule.private);
+}
+
+#[test]
+fn gateway_has_a_forwarder_and_denies_what_it_never_answered() {
+    let settings = settings("gateway.toml");
+    let defaults = settings.policy.defaults();
+    assert_eq!((defaults.mode, defaults.ech, defaults.until), (Mode::Enforce, Ech::Deny, None));
+    assert_eq!(settings.capture.dns, DnsCapture::Forwarder);
+    assert_eq!(settings.capture.form, FormChoice::Auto);
+    assert_eq!(settings.capture.dns_listen, ["172.18.0.1:53".parse().unwrap()]);
+    assert_eq!(settings.dns_listen, settings.capture.dns_listen);
+    assert_eq!(settings.dns.upstreams, [Upstream::System]);
+    assert_eq!((settings.on_miss, settings.dns.denial), (OnMiss::Deny, Denial::Refused));
+    assert_eq!(settings.proxy.hold, Duration::ZERO);
+    assert_eq!(settings.record.to, [Target::File("/var/log/namegate/audit.jsonl".into())]);
+    assert_eq!(settings.record.when_full, WhenFull::Block);
+    assert_eq!(ids(&settings), ["packages", "api", "no-legacy-api", "orders-db"]);
+    let [packages, api, denied, database] = settings.policy.rules() else { panic!() };
+    assert!(packages.comment.is_some());
+    assert!(api.ports.contains(8444) && !api.ports.contains(80) && api.clients.len() == 2);
+    assert_eq!(denied.action, Action::Deny);
+    assert!(denied.ports.contains(22));
+    assert_eq!((database.by, database.private), (MatchBy::Address, true));
+}
+
+#[test]
+fn gateway_dnstap_trusts_the_operators_resolver_and_its_frames() {
+    let settings = settings("gateway-dnstap.toml");
+    let resolver = "172.18.0.1:53".parse().unwrap();
+    assert_eq!(settings.capture.dns, DnsCapture::External(vec![resolver]));
+    assert_eq!(settings.dns.upstreams, [Upstream::Udp(resolver)]);
+    assert_eq!(settings.on_miss, OnMiss::Resolve);
+    assert_eq!(settings.proxy.hold, Duration::from_millis(2_500));
+    assert_eq!(settings.tap.listen, [TapAddress::Unix("/run/namegate/dnstap.sock".into())]);
+    assert_eq!((settings.tap.socket_mode, settings.tap.socket_group.as_deref()), (0o660, Some("namegate")));
+    assert_eq!(ids(&settings), ["web", "team"]);
+    let team: Vec<&str> = settings.policy.rules()[1].names.iter().map(|pattern| pattern.as_str()).collect();
+    assert_eq!(team, ["docs.example.net", "*.cdn.example.net", "**.build.example.net"]);
+}
+
+#[test]
+fn observe_disturbs_nothing_but_what_one_rule_is_sure_of() {
+    let settings = settings("observe.toml");
+    let defaults = settings.policy.defaults();
+    assert_eq!(defaults.mode, Mode::Observe);
+    let new_year_2100 = SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800);
+    assert_eq!(defaults.until, Some(new_year_2100));
+    let modes: Vec<_> = settings.policy.rules().iter().map(|rule| rule.mode).collect();
+    assert_eq!(modes, [None, Some(Mode::Enforce)]);
+}

@@ -1,0 +1,11 @@
+//! One connection from end to end: real gate, real sockets on loopback, scripted way out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod carried;
+mod edges;
+mod held;
+mod judged;
+mod kin;
+mod requests;
+mod world;
