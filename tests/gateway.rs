@@ -318,12 +318,12 @@ fn a_server_that_speaks_first_is_reached_by_its_address_without_a_stall() {
     let gate = world.start_gate(RULES);
     world.run("c1", "dig +short db.example.net");
     let line = "sleep 1 | timeout 5 socat -t1 - TCP:203.0.113.13:3306";
-    let from = std::time::Instant::now();
     let out = world.run("c1", line);
     assert!(text(&out.stdout).contains("hello from 203.0.113.13 first"), "{out:?}");
-    assert!(from.elapsed() < Duration::from_millis(2600), "{:?}", from.elapsed());
     let decision = gate.decision_after(0);
     assert_eq!(decision["namegate"]["via"], "address", "{decision}");
+    // The sniffing deadline is 1.5 s: nothing was waited for.
+    assert!(decision["event"]["duration"].as_u64().is_some_and(|nanos| nanos < 700_000_000), "{decision}");
     assert_eq!(decision["event"]["reason"], "allowed");
     // Another client has not resolved it.
     let out = world.run("c2", line);

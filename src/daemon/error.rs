@@ -68,6 +68,10 @@ impl Error {
             Self::Listen(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("run as root, or with CAP_NET_ADMIN and CAP_NET_BIND_SERVICE".to_owned())
             }
+            Self::Log(LogError::Open { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
+                let folder = path.parent().unwrap_or(path);
+                Some(format!("mkdir -p {}", folder.display()))
+            }
             Self::Plan(_)
             | Self::Listen(_)
             | Self::Log(_)
