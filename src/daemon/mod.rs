@@ -24,7 +24,7 @@ use crate::dns::tap::Tap;
 use crate::dns::{Forwarder, OnMiss, Pool};
 use crate::gate::Gate;
 use crate::nft::{Family, Installed, Leftovers, Netfilter, Nft, Piece, remove_leftovers};
-use crate::proxy::{Proxy, TcpDial, Wiring};
+use crate::proxy::{Proxy, SecondLook, TcpDial, Wiring};
 use crate::record::Log;
 use crate::settings::{Settings, TABLE};
 use crate::sys::limits;
@@ -79,6 +79,18 @@ pub async fn down() -> Result<Vec<String>, Error> {
     Ok(removed)
 }
 
+/// The forwarder's own look-up, in the shape in which the proxy asks for it.
+fn second_look(forwarder: &Arc<Forwarder>) -> SecondLook {
+    let forwarder = Arc::clone(forwarder);
+    Arc::new(move |client, name, destination| {
+        let forwarder = Arc::clone(&forwarder);
+        Box::pin(async move { forwarder.lookup(client, name, destination).await })
+    })
+}
+
+/// How long the log may take to write out what is queued when the gate stops.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -116,7 +128,6 @@ impl Signals {
 /// A gate in operation.
 struct Running {
     reloader: Reloader,
-    drain: Duration,
     log: Log,
     /// Ends the corridors; upkeep ends after them.
     corridors: CancellationToken,
@@ -135,7 +146,6 @@ impl Running {
         kernel: Arc<dyn Netfilter>,
     ) -> Result<Self, Error> {
         let fixed = reload::fixed(&settings);
-        let drain = settings.proxy.drain;
         let gate = Gate::new(settings.policy, settings.ledger);
         let ports: HashSet<u16> = [settings.capture.proxy_port, settings.capture.dns_port]
             .into_iter()
@@ -158,7 +168,7 @@ impl Running {
             dial: Arc::new(TcpDial),
             second_look: match settings.on_miss {
                 OnMiss::Deny => None,
-                OnMiss::Resolve => Some(forwarder.second_look()),
+                OnMiss::Resolve => Some(second_look(&forwarder)),
             },
             neighbours,
             policy_changes,
@@ -171,7 +181,6 @@ impl Running {
                 changes,
                 fixed,
             },
-            drain,
             log: log.clone(),
             corridors: CancellationToken::new(),
             upkeep: CancellationToken::new(),
@@ -235,7 +244,7 @@ impl Running {
     /// Nothing here waits for the log without an end: a target that takes no more bytes must not make the gate
     /// deaf to signals.
     async fn until_stopped(self, mut signals: Signals) {
-        let (drain, log) = (self.drain, self.log.clone());
+        let log = self.log.clone();
         let asked = Arc::new(Notify::new());
         let reloading = self.upkeep.child_token();
         self.keeping.spawn(reload::on_request(self.reloader, Arc::clone(&asked), reloading));
@@ -257,7 +266,7 @@ impl Running {
         };
         tokio::select! {
             () = last_words => {}
-            () = sleep(drain) => tracing::error!("the audit log takes no more lines: what is queued is lost"),
+            () = sleep(LAST_WORDS) => tracing::error!("the audit log takes no more lines: what is queued is lost"),
             () = signals.impatience() => {}
         }
     }

@@ -2,9 +2,7 @@
 //!
 //! It does not know how a question is judged or answered.
 
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,11 +23,6 @@ use super::limits::{Full, Limits};
 use super::lookup::Lookups;
 use super::stream;
 use super::upstream::Resolve;
-
-/// Asks a trusted resolver for a name and writes what it says into the ledger, for `on_miss = "resolve"`.
-/// Ready when the answer is in the ledger, or none came.
-pub type SecondLook =
-    Arc<dyn Fn(Client, Name, IpAddr) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// Answers the questions of captured clients. Cheap to clone; clones share limits and tasks.
 #[derive(Debug, Clone)]
@@ -166,15 +159,6 @@ impl Forwarder {
     /// is in the ledger, or none came.
     pub async fn lookup(&self, client: Client, name: Name, destination: IpAddr) {
         self.lookups.look(client, name, destination).await;
-    }
-
-    /// Returns [`Forwarder::lookup`] as a function.
-    pub fn second_look(&self) -> SecondLook {
-        let lookups = Arc::clone(&self.lookups);
-        Arc::new(move |client, name, destination| {
-            let lookups = Arc::clone(&lookups);
-            Box::pin(async move { lookups.look(client, name, destination).await })
-        })
     }
 
     /// Waits until every question under way is answered; call it once the serving functions have returned.

@@ -12,7 +12,7 @@ pub mod tap;
 mod upstream;
 
 pub use config::{Denial, DnsConfig, OnMiss, TapAddress, TapConfig, Upstream};
-pub use forwarder::{Forwarder, SecondLook};
+pub use forwarder::Forwarder;
 pub use upstream::{Asking, Pool, Resolve, StartError, UpstreamError};
 
 #[cfg(test)]

@@ -459,12 +459,14 @@ async fn look_ups_of_one_name_are_asked_once_and_serve_every_waiting_client() {
     let mut case = Case::default();
     case.script.leave = Semaphore::new(0);
     let world = World::new(case).await;
-    let look = world.forwarder.second_look();
     let name = Name::parse("www.example.com").unwrap();
     let waiting: Vec<_> = (0..20u8)
         .map(|n| {
             let client = Client::at(Ipv4Addr::new(127, 0, 0, 1 + n % 4).into());
-            tokio::spawn(look(client, name.clone(), Ipv4Addr::new(203, 0, 113, 1).into()))
+            let (forwarder, name) = (world.forwarder.clone(), name.clone());
+            tokio::spawn(async move {
+                forwarder.lookup(client, name, Ipv4Addr::new(203, 0, 113, 1).into()).await;
+            })
         })
         .collect();
     // The first to wait is cancelled: another one asks.
@@ -480,7 +482,7 @@ async fn look_ups_of_one_name_are_asked_once_and_serve_every_waiting_client() {
     assert_eq!(world.is_allowed("www.example.com", "203.0.113.1"), Some(Reason::Resolved));
     assert_eq!(world.is_allowed("www.example.com", "203.0.113.2"), None);
     let before = world.script.asked.load(Ordering::SeqCst);
-    look(Client::at(Ipv4Addr::LOCALHOST.into()), name, Ipv6Addr::LOCALHOST.into()).await;
+    world.forwarder.lookup(Client::at(Ipv4Addr::LOCALHOST.into()), name, Ipv6Addr::LOCALHOST.into()).await;
     assert_eq!(world.script.asked.load(Ordering::SeqCst), before + 1);
 }
 

@@ -8,7 +8,6 @@
 //! ```
 
 use std::fs::{self, File};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -237,9 +236,4 @@ pub fn leaked(world: &World) -> u64 {
         .iter()
         .filter_map(|item| item["counter"]["packets"].as_u64())
         .sum()
-}
-
-/// Parses an address that the test wrote.
-pub fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
 }
