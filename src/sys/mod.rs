@@ -3,10 +3,18 @@
 //! Must not know names, rules or verdicts.
 
 pub mod clock;
+pub mod confine;
+pub mod descriptors;
 pub mod host;
 pub mod limits;
+pub mod loopback;
+pub mod mounts;
 pub mod neighbours;
 pub mod netlink;
 pub mod origdst;
+pub mod pass;
+pub mod process;
+pub mod signals;
 pub mod socket;
+pub mod terminal;
 pub mod udp;

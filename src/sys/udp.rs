@@ -186,6 +186,15 @@ const CONTROL: usize = 128;
 #[repr(align(8))]
 struct Control([u8; CONTROL]);
 
+/// Opens a socket on every address for [`CapturedUdp::adopt`], which may answer from addresses that are not this
+/// machine's. Needs no runtime.
+///
+/// # Errors
+/// Those of the system; it needs `CAP_NET_ADMIN` or `CAP_NET_RAW`.
+pub fn open_for_capture(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    Ok(open(address, true, false)?.into())
+}
+
 fn open(address: SocketAddr, transparent: bool, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     if address.is_ipv6() {

@@ -1,0 +1,130 @@
+//! Processes: born into namespaces, waited for, ended.
+//!
+//! Must not know what they are for.
+
+use std::io;
+
+use rustix::process::{Pid, WaitOptions, WaitStatus};
+
+/// The namespaces that a process can be born into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Namespaces {
+    /// User, network, mount, process and IPC: needs no privilege.
+    WithUser,
+    /// The same without the user namespace: needs `CAP_SYS_ADMIN`.
+    WithoutUser,
+}
+
+/// Which side of a birth this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birth {
+    /// The new process.
+    Child,
+    /// The one that was there before, with the child's id.
+    Parent(Pid),
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+    /// It is stopped, by this signal.
+    Stopped(i32),
+}
+
+/// Makes a child in new namespaces; it is process 1 there.
+///
+/// # Errors
+/// This process has more than one thread, or the kernel refuses: `EPERM`, `ENOSPC`, `EUSERS`, `ENOSYS`.
+pub fn born_into(namespaces: Namespaces) -> io::Result<Birth> {
+    let user = match namespaces {
+        Namespaces::WithUser => libc::CLONE_NEWUSER,
+        Namespaces::WithoutUser => 0,
+    };
+    birth(user | libc::CLONE_NEWNET | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC)
+}
+
+/// Makes a child as fork(2) does.
+///
+/// # Errors
+/// This process has more than one thread, or there is no room for another process.
+pub fn fork() -> io::Result<Birth> {
+    birth(0)
+}
+
+#[expect(unsafe_code, reason = "no safe wrapper makes a process")]
+fn birth(namespaces: libc::c_int) -> io::Result<Birth> {
+    if threads()? != 1 {
+        return Err(io::Error::other("a process with threads cannot be copied"));
+    }
+    let flags = libc::c_long::from(namespaces | libc::SIGCHLD);
+    // SAFETY: no thread but this one exists, so that the child finds no lock held; with a stack of zero it goes on
+    // with a copy of ours; the other arguments belong to flags that are not set.
+    let id = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) };
+    match i32::try_from(id) {
+        Ok(0) => Ok(Birth::Child),
+        Ok(id) => {
+            Pid::from_raw(id).filter(|_| id > 0).map(Birth::Parent).ok_or_else(io::Error::last_os_error)
+        }
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Counts the threads of this process.
+fn threads() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+/// Ends this process at once, without the destructors and exit handlers of what it was copied from.
+#[expect(unsafe_code, reason = "no safe wrapper ends a process without its exit handlers")]
+pub fn leave(status: u8) -> ! {
+    // SAFETY: _exit(2) takes any number and does not return.
+    unsafe { libc::_exit(i32::from(status)) }
+}
+
+/// Waits for the end of one child.
+///
+/// # Errors
+/// It is no child of ours, or was waited for already.
+pub fn wait_for(child: Pid) -> io::Result<Fate> {
+    loop {
+        match rustix::process::waitpid(Some(child), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return Ok(fate(status)),
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Takes one child that ended or stopped, without waiting; `None`: there is none.
+pub fn reap() -> Option<(Pid, Fate)> {
+    let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+    rustix::process::wait(options).ok().flatten().map(|(child, status)| (child, fate(status)))
+}
+
+fn fate(status: WaitStatus) -> Fate {
+    if let Some(signal) = status.stopping_signal() {
+        Fate::Stopped(signal)
+    } else if let Some(signal) = status.terminating_signal() {
+        Fate::Killed(signal)
+    } else {
+        Fate::Exited(status.exit_status().unwrap_or(1))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_threads_is_not_copied() {
+        let held = std::thread::spawn(std::thread::park);
+        assert!(fork().is_err());
+        held.thread().unpark();
+        held.join().unwrap();
+    }
+}

@@ -1,0 +1,53 @@
+//! The controlling terminal: whose turn it is there.
+//!
+//! Must not know what is shown on it.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, getpgrp};
+use rustix::termios::{tcgetpgrp, tcsetpgrp};
+
+/// The terminal that this process's session is controlled by.
+#[derive(Debug)]
+pub struct Terminal {
+    device: File,
+}
+
+impl Terminal {
+    /// Opens it; `None`: the session has none.
+    pub fn of_session() -> Option<Self> {
+        File::options().read(true).write(true).open("/dev/tty").ok().map(|device| Self { device })
+    }
+
+    /// Whether this process's group is the one that reads from the terminal and hears its keys.
+    pub fn is_ours(&self) -> bool {
+        tcgetpgrp(&self.device).is_ok_and(|group| group == getpgrp())
+    }
+
+    /// Gives the terminal to a process group of the session. The caller blocks or ignores `SIGTTOU`, or is stopped by
+    /// it when its own group is not in front.
+    ///
+    /// # Errors
+    /// There is no such group, or the terminal is gone.
+    pub fn give_to(&self, group: Pid) -> io::Result<()> {
+        Ok(tcsetpgrp(&self.device, group)?)
+    }
+
+    /// Takes the terminal for this process's own group.
+    ///
+    /// # Errors
+    /// As [`Terminal::give_to`].
+    pub fn take(&self) -> io::Result<()> {
+        self.give_to(getpgrp())
+    }
+}
+
+/// Returns the path of the first terminal among standard input, output and error.
+pub fn of_streams() -> Option<PathBuf> {
+    let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    streams.into_iter().zip(0..).find_map(|(stream, number)| {
+        rustix::termios::isatty(stream).then(|| std::fs::read_link(format!("/proc/self/fd/{number}")).ok())?
+    })
+}
