@@ -24,6 +24,8 @@ use super::{Denial, DnsConfig};
 pub(super) struct Asked<'m> {
     pub(super) message: &'m [u8],
     pub(super) peer: SocketAddr,
+    /// Whose question it is.
+    pub(super) client: Client,
     /// Where it was sent to.
     pub(super) server: SocketAddr,
     pub(super) transport: Transport,
@@ -57,7 +59,7 @@ impl Corridor {
             Ok(query) => query,
             Err(fault) => return self.refuse_broken(asked, fault, now).await,
         };
-        let (client, judged) = self.judge_client(Client::at(asked.peer.ip()), &query, now).await;
+        let (client, judged) = self.judge_client(asked.client, &query, now).await;
         let event = asked.event(&query, now).judged(&judged);
         if !judged.reason.lets_pass() {
             return self.refuse(asked, &query, event).await;
@@ -263,7 +265,7 @@ impl Asked<'_> {
     fn unread(&self, reason: Reason, at: Moment) -> DnsEvent {
         DnsEvent {
             id: FlowId(rand::random()),
-            client: Client::at(self.peer.ip()),
+            client: self.client,
             client_port: self.peer.port(),
             server: Some(canonical(self.server.ip())),
             transport: self.transport,

@@ -2,7 +2,7 @@
 //!
 //! It does not know how a question is judged or answered.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub struct Forwarder {
     connections: Arc<Limits>,
     lookups: Arc<Lookups>,
     tasks: TaskTracker,
+    /// Whose questions all are; `None`: the asking address tells.
+    one_client: Option<Client>,
 }
 
 /// Open TCP connections in all, and of one client. DNS over TCP is short-lived.
@@ -58,7 +60,17 @@ impl Forwarder {
         let corridor = Arc::new(Corridor { config, gate, log, resolve, neighbours, no_ipv6 });
         let lookups = Arc::new(Lookups::new(Arc::clone(&corridor)));
         let connections = Limits::new(CONNECTIONS, CONNECTIONS_PER_CLIENT);
-        Self { corridor, questions, connections, lookups, tasks: TaskTracker::new() }
+        Self { corridor, questions, connections, lookups, tasks: TaskTracker::new(), one_client: None }
+    }
+
+    /// Returns the same forwarder for sockets that nobody else but this client can reach, from whatever address it
+    /// asks.
+    pub fn for_one(&self, client: Client) -> Self {
+        Self { one_client: Some(client), ..self.clone() }
+    }
+
+    pub(super) fn client_at(&self, peer: SocketAddr) -> Client {
+        self.one_client.unwrap_or_else(|| Client::at(peer.ip()))
     }
 
     /// Says whether this host has lost, or found, its way to IPv6: without one, AAAA is answered NODATA.
@@ -93,12 +105,12 @@ impl Forwarder {
         let Datagram { peer, destination: server, cut, .. } = datagram;
         // What did not fit is no query: an empty message is judged in its place, and logged.
         let message = if cut { &[] } else { message };
-        let transport = Transport::Udp;
-        let full = match self.questions.take(Client::at(peer.ip())) {
+        let (transport, client) = (Transport::Udp, self.client_at(peer));
+        let full = match self.questions.take(client) {
             Ok(place) => {
                 let (this, socket, message) = (self.clone(), Arc::clone(socket), message.to_vec());
                 self.tasks.spawn(async move {
-                    let asked = Asked { message: &message, peer, server, transport };
+                    let asked = Asked { message: &message, peer, client, server, transport };
                     if let Some(reply) = this.corridor.exchange(asked).await {
                         send(&socket, &reply, asked).await;
                     }
@@ -109,7 +121,7 @@ impl Forwarder {
             Err(full) => full,
         };
         // Here, not in a task: a flood costs the flooded socket's time, not memory.
-        let asked = Asked { message, peer, server, transport };
+        let asked = Asked { message, peer, client, server, transport };
         if let Some(reply) = self.corridor.refuse_over_limit(asked, full == Full::One).await {
             send(socket, &reply, asked).await;
         }
@@ -125,7 +137,7 @@ impl Forwarder {
             };
             match accepted {
                 Ok((connection, peer)) => {
-                    let Ok(place) = self.connections.take(Client::at(peer.ip())) else {
+                    let Ok(place) = self.connections.take(self.client_at(peer)) else {
                         tracing::debug!(%peer, "DNS connection refused: too many open");
                         continue;
                     };
@@ -145,7 +157,7 @@ impl Forwarder {
 
     /// Answers a message that came by a connection. The place counts as for a datagram.
     pub(super) async fn answer(&self, asked: Asked<'_>) -> Option<Vec<u8>> {
-        match self.questions.take(Client::at(asked.peer.ip())) {
+        match self.questions.take(asked.client) {
             Ok(_place) => self.corridor.exchange(asked).await,
             Err(full) => self.corridor.refuse_over_limit(asked, full == Full::One).await,
         }

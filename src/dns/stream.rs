@@ -83,7 +83,8 @@ async fn read(
         .await??;
         let (forwarder, replies) = (forwarder.clone(), replies.clone());
         forwarder.tasks().clone().spawn(async move {
-            let asked = Asked { message: &message, peer, server, transport: Transport::Tcp };
+            let (client, transport) = (forwarder.client_at(peer), Transport::Tcp);
+            let asked = Asked { message: &message, peer, client, server, transport };
             if let Some(reply) = forwarder.answer(asked).await {
                 // The writer may have given up on the client.
                 let _ = replies.send(reply).await;

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::facts::Client;
 use crate::gate::Gate;
 use crate::record::Log;
 use crate::sys::neighbours::Neighbours;
@@ -82,6 +83,21 @@ impl Proxy {
         self.serve_with(listener, move |stream| original_destination(stream, capture), cancel).await;
     }
 
+    /// As [`Proxy::serve`], for a listener that nobody else but this client can reach, from whatever address it
+    /// connects.
+    pub async fn serve_one(
+        self: Arc<Self>,
+        listener: TcpListener,
+        client: Client,
+        cancel: CancellationToken,
+    ) {
+        let ends = move |stream: &TcpStream, source: SocketAddr| {
+            let destination = original_destination(stream, Capture::Transparent)?;
+            Ok((SocketAddr::new(client.address(), source.port()), destination))
+        };
+        self.serve_ends(listener, ends, cancel).await;
+    }
+
     /// As [`Proxy::serve`], for connections whose destination is known in another way.
     pub async fn serve_with(
         self: Arc<Self>,
@@ -89,21 +105,32 @@ impl Proxy {
         destination: impl Fn(&TcpStream) -> io::Result<SocketAddr> + Send + Sync + 'static,
         cancel: CancellationToken,
     ) {
-        let destination = Arc::new(destination);
+        let ends = move |stream: &TcpStream, source| Ok((source, destination(stream)?));
+        self.serve_ends(listener, ends, cancel).await;
+    }
+
+    /// `ends` tells the two ends of a connection, given its peer.
+    async fn serve_ends(
+        self: Arc<Self>,
+        listener: TcpListener,
+        ends: impl Fn(&TcpStream, SocketAddr) -> io::Result<(SocketAddr, SocketAddr)> + Send + Sync + 'static,
+        cancel: CancellationToken,
+    ) {
+        let ends = Arc::new(ends);
         let tasks = TaskTracker::new();
         let cut = CancellationToken::new();
         loop {
-            let (slot, client, source) = tokio::select! {
+            let (slot, client, peer) = tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
                 admitted = self.admit(&listener) => admitted,
             };
-            let (proxy, destination, cut) = (Arc::clone(&self), Arc::clone(&destination), cut.clone());
+            let (proxy, ends, cut) = (Arc::clone(&self), Arc::clone(&ends), cut.clone());
             tasks.spawn(async move {
                 let _slot = slot;
-                match destination(&client) {
-                    Ok(destination) => proxy.carry(client, source, destination, &cut).await,
-                    Err(error) => tracing::debug!(%source, %error, "original destination is not known"),
+                match ends(&client, peer) {
+                    Ok((source, destination)) => proxy.carry(client, source, destination, &cut).await,
+                    Err(error) => tracing::debug!(%peer, %error, "original destination is not known"),
                 }
             });
         }
