@@ -7,6 +7,7 @@
 mod apply;
 mod error;
 mod host;
+mod inside;
 mod listing;
 mod netfilter;
 mod plan;
@@ -19,7 +20,8 @@ pub(crate) mod scripted;
 pub use apply::{Installed, Leftovers, Standing, remove_leftovers};
 pub use error::NftError;
 pub use host::{Facts, choose};
-pub use netfilter::{Netfilter, Nft, NftVersion, Pending};
+pub use inside::inside;
+pub use netfilter::{Netfilter, Nft, NftVersion, Pending, loader};
 pub use plan::{CaptureConfig, DnsCapture, Form, FormChoice, Plan, PlanError};
 pub use route::{Family, Piece, ROUTE_TABLE, Steering};
 pub use ruleset::{MARK, Ruleset};

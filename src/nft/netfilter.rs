@@ -75,7 +75,7 @@ impl Default for Nft {
 
 impl Nft {
     async fn ask(&self, action: &'static str, arguments: &[&str], script: &str) -> Result<String, NftError> {
-        let program = find(std::env::var_os("PATH").as_deref()).ok_or(NftError::NotInstalled)?;
+        let program = loader().ok_or(NftError::NotInstalled)?;
         let output = run(&program, arguments, script, self.timeout).await?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -159,6 +159,11 @@ async fn run(
         Ok(output) => output.map_err(NftError::Run),
         Err(_) => Err(NftError::Timeout(timeout)),
     }
+}
+
+/// Finds the program that loads rulesets; none if it is not installed.
+pub fn loader() -> Option<PathBuf> {
+    find(std::env::var_os("PATH").as_deref())
 }
 
 /// Finds `nft` on the path, or where distributions put it: a user's path often has no `sbin`.
