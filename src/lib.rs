@@ -13,6 +13,7 @@ pub mod gate;
 pub mod nft;
 pub mod proxy;
 pub mod record;
+pub mod sandbox;
 pub mod settings;
 pub mod sys;
 pub mod wire;

@@ -1,0 +1,114 @@
+//! The keeper's first half: builds the inside, hands the listeners out, and waits for leave to go on.
+//!
+//! Runs in the new namespaces, in a copy of the supervisor's memory. Must not return there.
+
+use std::io;
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+
+use crate::sys::pass::Line;
+use crate::sys::terminal::{self, Terminal};
+use crate::sys::{confine, process};
+
+use super::layers::{Layer, Layers};
+use super::message::{FromKeeper, FromSupervisor};
+use super::network::{self, Doors, Failure};
+use super::sockets::Sources;
+use super::streams::Streams;
+use super::view::{self, Exceptions};
+use super::{Form, Spec, keeper};
+
+/// What the supervisor saw before the keeper was born.
+pub(super) struct Outside {
+    /// Where the host's sockets are.
+    pub(super) sources: Sources,
+    /// The command's streams.
+    pub(super) streams: Streams,
+    /// The working folder.
+    pub(super) folder: PathBuf,
+    /// Whether the keeper has a user namespace of its own.
+    pub(super) own_user: bool,
+    /// The terminal of the session.
+    pub(super) terminal: Option<Terminal>,
+}
+
+/// Is the keeper, to its end.
+pub(super) fn live(spec: &Spec, outside: Outside, line: Line) -> ! {
+    // Until the listeners are handed out nothing may survive the supervisor.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    match hear(&line) {
+        Some(FromSupervisor::Mapped) => {}
+        Some(_) | None => process::leave(1),
+    }
+    let Outside { sources, streams, folder, own_user, terminal } = outside;
+    let mut layers = Layers::default();
+    layers.note(Layer::Namespaces, Ok::<(), &str>(()));
+    layers.note(Layer::UserNamespace, if own_user { Ok(()) } else { Err("run by root, without one") });
+    let build = || -> Result<(), Failure> {
+        let doors = build(spec, &sources, &mut layers)?;
+        streams.put_in_place().map_err(|error| ("put pipes in place of sockets", error))?;
+        // By its path: what is covered now was reachable from where this process stood.
+        std::env::set_current_dir(&folder).map_err(|error| ("enter the working folder again", error))?;
+        if let Some((layer, why)) = layers.breach().filter(|_| !spec.best_effort).cloned() {
+            say(&line, &FromKeeper::Breach { layer, why });
+            process::leave(1);
+        }
+        let (parts, descriptors) = doors.parts();
+        let ready = FromKeeper::Ready { form: doors.form, parts, layers: std::mem::take(&mut layers) };
+        line.send(&ready.spell(), &descriptors).map_err(|error| ("hand the listeners out", error))
+    };
+    if let Err((what, why)) = build() {
+        say(&line, &FromKeeper::Failed { what: what.to_owned(), why: why.to_string() });
+        process::leave(1);
+    }
+    let terminal_is_ours = match hear(&line) {
+        Some(FromSupervisor::Go { terminal }) => terminal,
+        Some(_) | None => process::leave(1),
+    };
+    let _ = rustix::process::set_parent_process_death_signal(None);
+    keeper::keep(spec, &line, terminal.as_ref(), terminal_is_ours)
+}
+
+/// Builds network and view. The listeners end here, but for those that were handed out.
+fn build(spec: &Spec, sources: &Sources, layers: &mut Layers) -> Result<Doors, Failure> {
+    let families = network::bring_up(spec.home)?;
+    let capture = spec.capture.as_ref().map(|capture| Doors::for_every_port(spec, capture, families));
+    let capture = capture.transpose()?;
+    let tty = terminal::of_streams();
+    let exceptions =
+        Exceptions { sockets: &spec.allow_sockets, devices: &spec.allow_devices, terminal: tty.as_deref() };
+    view::change(exceptions, sources, layers)
+        .map_err(|error| ("change the view of the file system", error))?;
+    let why = match capture {
+        Some((doors, loading)) => match loading.finish() {
+            Ok(()) => {
+                layers.note(Layer::Ruleset, Ok::<(), &str>(()));
+                return Ok(doors);
+            }
+            Err(why) => why,
+        },
+        None => "there is no nft".to_owned(),
+    };
+    layers.note(Layer::Ruleset, Err(why));
+    let doors = Doors::for_listed_ports(spec)?;
+    debug_assert_eq!(doors.form, Form::ListedPorts);
+    Ok(doors)
+}
+
+/// Waits for a message; `None`: the supervisor is gone, or talks nonsense.
+pub(super) fn hear(line: &Line) -> Option<FromSupervisor> {
+    let parcel = line.receive().ok()??;
+    FromSupervisor::read(&parcel.bytes)
+}
+
+/// Tells the supervisor something; one that is gone need not be told.
+pub(super) fn say(line: &Line, message: &FromKeeper) {
+    let _ = line.send(&message.spell(), &[]);
+}
+
+/// Gives up what the keeper itself needs no more, before somebody else's program is its child.
+pub(super) fn retire() -> io::Result<()> {
+    confine::hide()?;
+    confine::no_new_privileges()
+}

@@ -1,0 +1,136 @@
+//! The inside's network: `lo` alone, every address at home on it, and listeners that catch what is sent there.
+//!
+//! The listeners are handed out; their sockets keep to this network namespace wherever they are served. Must not
+//! know who serves them.
+
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Child, Command, Stdio};
+
+use crate::sys::loopback::{self, Families};
+use crate::sys::{confine, socket, udp};
+
+use super::message::Part;
+use super::{Capture, Form, Spec};
+
+/// What went wrong, at which step.
+pub(super) type Failure = (&'static str, io::Error);
+
+/// Listeners, made and not yet handed out.
+pub(super) struct Doors {
+    pub(super) form: Form,
+    tcp: Vec<(Part, TcpListener)>,
+    udp: Vec<UdpSocket>,
+}
+
+/// A ruleset that is being loaded.
+pub(super) struct Loading {
+    child: Child,
+}
+
+/// Brings the network up.
+pub(super) fn bring_up(home: (Ipv4Addr, Ipv6Addr)) -> Result<Families, Failure> {
+    // On this thread alone: a process with threads could not be copied any more.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(|error| ("start a runtime", error))?;
+    let families = runtime
+        .block_on(loopback::take_in_everything(home))
+        .map_err(|error| ("bring the network up", error))?;
+    // As outside, where the user may have the right to it: it is a port of the inside alone.
+    let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+    Ok(families)
+}
+
+impl Doors {
+    /// Opens the listeners of the form that catches every port, and starts loading the ruleset that it needs.
+    pub(super) fn for_every_port(
+        spec: &Spec,
+        capture: &Capture,
+        families: Families,
+    ) -> Result<(Self, Loading), Failure> {
+        let mut tcp = Vec::new();
+        let four = socket::listen_transparent(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let four = four.map_err(|error| ("listen for connections", error.source))?;
+        let port = four.local_addr().map_err(|error| ("listen for connections", error))?.port();
+        tcp.push((Part::Proxy, four));
+        if families.ipv6 {
+            let six = socket::listen_transparent(SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+            tcp.push((Part::Proxy, six.map_err(|error| ("listen for connections", error.source))?));
+        }
+        let loading = Loading::start(capture, &(capture.script)(port, families.ipv6))
+            .map_err(|error| ("start the ruleset's loader", error))?;
+        let mut doors = Self { form: Form::EveryPort, tcp, udp: Vec::new() };
+        doors.open_the_rest(spec)?;
+        Ok((doors, loading))
+    }
+
+    /// Opens the listeners of the form that needs no ruleset: one at every port of the list.
+    pub(super) fn for_listed_ports(spec: &Spec) -> Result<Self, Failure> {
+        let mut doors = Self { form: Form::ListedPorts, tcp: Vec::new(), udp: Vec::new() };
+        for &port in spec.ports.iter().filter(|port| **port != DNS) {
+            let listener = socket::listen_everywhere(port);
+            doors
+                .tcp
+                .push((Part::Proxy, listener.map_err(|error| ("listen at the listed ports", error.source))?));
+        }
+        doors.open_the_rest(spec)?;
+        Ok(doors)
+    }
+
+    fn open_the_rest(&mut self, spec: &Spec) -> Result<(), Failure> {
+        let dns = |error| ("listen for questions", error);
+        let questions = socket::listen_everywhere(DNS).map_err(|error| dns(error.source))?;
+        let everywhere = questions.local_addr().map_err(dns)?.ip();
+        self.tcp.push((Part::DnsTcp, questions));
+        self.udp.push(udp::open_for_capture((everywhere, DNS).into()).map_err(dns)?);
+        for &port in &spec.host_ports {
+            // IPv4 alone: a client that finds nobody at ::1 goes on to 127.0.0.1.
+            let listener = socket::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+            self.tcp.push((
+                Part::Host,
+                listener.map_err(|error| ("listen at a port of the host", error.source))?,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns what each descriptor is for, and the descriptors in the same order.
+    pub(super) fn parts(&self) -> (Vec<Part>, Vec<BorrowedFd<'_>>) {
+        let tcp = self.tcp.iter().map(|(part, listener)| (*part, listener.as_fd()));
+        tcp.chain(self.udp.iter().map(|socket| (Part::DnsUdp, socket.as_fd()))).unzip()
+    }
+}
+
+impl Loading {
+    fn start(capture: &Capture, script: &str) -> io::Result<Self> {
+        confine::pass_on_network_administration()?;
+        let mut child = Command::new(&capture.loader)
+            .args(capture.arguments)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            // A loader that is gone already says why on its standard error.
+            let _ = input.write_all(script.as_bytes());
+        }
+        Ok(Self { child })
+    }
+
+    /// Waits for the end of the loading.
+    pub(super) fn finish(self) -> Result<(), String> {
+        let output = self.child.wait_with_output().map_err(|error| error.to_string())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        Err(format!("{}: {line}", output.status))
+    }
+}
+
+const DNS: u16 = 53;

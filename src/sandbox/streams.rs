@@ -1,0 +1,101 @@
+//! Standard input, output and error of the command: as they are, unless they could be turned into a way out.
+//!
+//! A socket is one: whoever holds it can connect it elsewhere, in the network namespace that it was made in. The
+//! command gets a pipe in its place, and threads outside carry the bytes. Must not know what the bytes are.
+
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread::JoinHandle;
+
+use crate::sys::descriptors::{self, Kind, Stream};
+
+/// What becomes of the three streams.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    carried: Vec<Carried>,
+    silenced: Vec<Stream>,
+}
+
+#[derive(Debug)]
+struct Carried {
+    stream: Stream,
+    socket: OwnedFd,
+    reader: PipeReader,
+    writer: PipeWriter,
+}
+
+/// Threads that carry bytes.
+#[derive(Debug, Default)]
+pub(super) struct Carriers {
+    output: Vec<JoinHandle<()>>,
+}
+
+impl Streams {
+    /// Looks at the streams of this process.
+    pub(super) fn look() -> io::Result<Self> {
+        let mut streams = Self::default();
+        for stream in Stream::ALL {
+            let Ok(descriptor) = stream.duplicate() else { continue };
+            match descriptors::kind(descriptor.as_fd())? {
+                Kind::Plain | Kind::Device => {}
+                Kind::Socket => {
+                    let (reader, writer) = io::pipe()?;
+                    streams.carried.push(Carried { stream, socket: descriptor, reader, writer });
+                }
+                Kind::Other => streams.silenced.push(stream),
+            }
+        }
+        Ok(streams)
+    }
+
+    /// Inside: puts the pipes in place.
+    pub(super) fn put_in_place(self) -> io::Result<()> {
+        for Carried { stream, reader, writer, .. } in &self.carried {
+            let end = match stream {
+                Stream::Input => reader.as_fd(),
+                Stream::Output | Stream::Error => writer.as_fd(),
+            };
+            descriptors::replace(*stream, end)?;
+        }
+        for stream in self.silenced {
+            descriptors::silence(stream)?;
+        }
+        Ok(())
+    }
+
+    /// Outside: starts carrying.
+    pub(super) fn carry(self) -> Carriers {
+        let mut carriers = Carriers::default();
+        for Carried { stream, socket, reader, writer } in self.carried {
+            let mut socket = File::from(socket);
+            match stream {
+                Stream::Input => {
+                    drop(reader);
+                    // Nobody waits for it: it may be reading when the command is over.
+                    std::thread::spawn(move || carry(&mut socket, writer));
+                }
+                Stream::Output | Stream::Error => {
+                    drop(writer);
+                    carriers.output.push(std::thread::spawn(move || carry(reader, &mut socket)));
+                }
+            }
+        }
+        carriers
+    }
+}
+
+impl Carriers {
+    /// Waits until all that the command wrote has been passed on.
+    pub(super) fn finish(self) {
+        for carrier in self.output {
+            // One that panicked has nothing left to pass on.
+            let _ = carrier.join();
+        }
+    }
+}
+
+/// Carries until one side ends.
+fn carry(mut from: impl Read, mut to: impl Write) {
+    let _ = io::copy(&mut from, &mut to);
+}
