@@ -88,7 +88,12 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let source = prop_oneof![Just(Source::Forwarder), Just(Source::Dnstap), Just(Source::Resolved)];
+    let source = prop_oneof![
+        Just(Source::Forwarder),
+        Just(Source::Dnstap),
+        Just(Source::Resolved),
+        Just(Source::Granted)
+    ];
     let ttl = prop_oneof![Just(0_u32), Just(5), Just(60), Just(3600), Just(u32::MAX)];
     let protocol = prop_oneof![Just(Protocol::Tls), Just(Protocol::Http), Just(Protocol::Quic)];
     let claim = proptest::option::weighted(0.8, (0..6_usize, protocol, proptest::bool::weighted(0.2)));
@@ -286,7 +291,7 @@ impl Model {
         let (reason, would) = match (observed, source) {
             (Some(_), _) => (Reason::ObservedOnly, Some(Reason::DeniedByRule)),
             (None, Source::Resolved) => (Reason::Resolved, None),
-            (None, Source::Forwarder | Source::Dnstap) => (Reason::Allowed, None),
+            (None, Source::Forwarder | Source::Dnstap | Source::Granted) => (Reason::Allowed, None),
         };
         Verdict { reason, would, rule: Some(observed.unwrap_or(rule).id.clone()), holds: Some(key) }
     }

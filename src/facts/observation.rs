@@ -15,6 +15,8 @@ pub enum Source {
     Dnstap,
     /// Our own look-up of the claimed name.
     Resolved,
+    /// The operator's own word, for ports of this host: no answer was seen.
+    Granted,
 }
 
 impl Source {
@@ -24,6 +26,7 @@ impl Source {
             Self::Forwarder => "forwarder",
             Self::Dnstap => "dnstap",
             Self::Resolved => "resolved",
+            Self::Granted => "granted",
         }
     }
 }

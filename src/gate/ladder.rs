@@ -350,7 +350,7 @@ fn grant(
     let reason = match (observed_deny, evidence.source) {
         (Some(_), _) => Reason::ObservedOnly,
         (None, Source::Resolved) => Reason::Resolved,
-        (None, Source::Forwarder | Source::Dnstap) => Reason::Allowed,
+        (None, Source::Forwarder | Source::Dnstap | Source::Granted) => Reason::Allowed,
     };
     let mut decision = Decision::allow(reason, Permit::new(flow.destination, pin));
     decision.would = observed_deny.map(|_| Reason::DeniedByRule);

@@ -101,6 +101,7 @@ impl Told {
             Source::Forwarder => 0,
             Source::Dnstap => 1,
             Source::Resolved => 2,
+            Source::Granted => 3,
         };
         Self(ttl_secs << 7 | source << 5 | u32::try_from(place).unwrap_or(0))
     }
@@ -113,7 +114,8 @@ impl Told {
         match (self.0 >> 5) & 0b11 {
             0 => Source::Forwarder,
             1 => Source::Dnstap,
-            _ => Source::Resolved,
+            2 => Source::Resolved,
+            _ => Source::Granted,
         }
     }
 
@@ -164,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_was_told_survives_packing() {
-        for source in [Source::Forwarder, Source::Dnstap, Source::Resolved] {
+        for source in [Source::Forwarder, Source::Dnstap, Source::Resolved, Source::Granted] {
             for (ttl, kept) in
                 [(0, 0), (300, 300), (86_400, 86_400), (1 << 31, 0), (u32::MAX, 0), (1 << 30, TTL_MASK)]
             {
