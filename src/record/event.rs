@@ -22,6 +22,8 @@ pub enum Event {
     Ruleset(RulesetEvent),
     /// A dnstap sender came, went, was turned away, or sent something that counts for nothing.
     Tap(TapEvent),
+    /// A command was about to start in its sandbox.
+    Sandbox(SandboxEvent),
     /// Lines were lost.
     Gap(Gap),
 }
@@ -36,6 +38,7 @@ impl Event {
             Self::Policy(event) => event.at,
             Self::Ruleset(event) => event.at,
             Self::Tap(event) => event.at,
+            Self::Sandbox(event) => event.at,
             Self::Gap(event) => event.at,
         }
     }
@@ -52,6 +55,7 @@ impl Event {
             | Self::Dns(_)
             | Self::Policy(_)
             | Self::Ruleset(_)
+            | Self::Sandbox(_)
             | Self::Gap(_) => true,
         }
     }
@@ -70,6 +74,8 @@ pub struct Decided {
     pub protocol: Option<Protocol>,
     /// Where the name stood, or `Address`.
     pub via: Option<Via>,
+    /// The hello carries an ECH extension, GREASE included.
+    pub ech: bool,
     /// What was broken, for `garbled`.
     pub fault: Option<Fault>,
     /// The reason.
@@ -98,12 +104,17 @@ impl Decided {
             Some(Claim::Garbled(fault)) => Some(*fault),
             Some(Claim::Named(_) | Claim::Nameless(_) | Claim::Silent) | None => None,
         };
+        let ech = match claim {
+            Some(Claim::Named(named)) => named.ech,
+            Some(Claim::Nameless(_) | Claim::Garbled(_) | Claim::Silent) | None => false,
+        };
         Self {
             flow: *flow,
             at,
             name: claim.and_then(Claim::name).cloned(),
             protocol: claim.and_then(Claim::protocol),
             via: decision.via,
+            ech,
             fault,
             reason: decision.reason,
             would: decision.would,
@@ -312,6 +323,19 @@ pub struct TapEvent {
     pub sender: Arc<str>,
     /// What.
     pub what: TapWhat,
+}
+
+/// A command in its sandbox.
+#[derive(Debug, Clone)]
+pub struct SandboxEvent {
+    /// When.
+    pub at: Moment,
+    /// The protective layers that are in place.
+    pub layers: Vec<&'static str>,
+    /// Those that this machine does not have; the operator wanted the command to run all the same.
+    pub missing: Vec<&'static str>,
+    /// The program. Its arguments are not told: they may hold secrets.
+    pub command: Arc<str>,
 }
 
 /// Lines that the log lost.

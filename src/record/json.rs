@@ -48,6 +48,12 @@ impl<'a> Object<'a> {
         plain(self.out, value);
     }
 
+    /// Writes `true`.
+    pub(super) fn truth(&mut self, key: &str) {
+        self.key(key);
+        self.out.extend_from_slice(b"true");
+    }
+
     /// Writes an instant as RFC 3339 in UTC with microseconds; one that no calendar has is brought to the
     /// nearest that it has.
     pub(super) fn time(&mut self, key: &str, value: SystemTime) {

@@ -12,7 +12,8 @@ use crate::gate::{Evidence, Reason, Rule};
 
 use super::json::Object;
 use super::{
-    Closed, Decided, DnsEvent, Ending, Event, Gap, PolicyEvent, RulesetEvent, TapEvent, TapRefusal, TapWhat,
+    Closed, Decided, DnsEvent, Ending, Event, Gap, PolicyEvent, RulesetEvent, SandboxEvent, TapEvent,
+    TapRefusal, TapWhat,
 };
 
 /// The ECS release whose field names are used.
@@ -30,6 +31,7 @@ pub(super) fn write(event: &Event, out: &mut Vec<u8>) {
             Event::Policy(event) => policy(root, event),
             Event::Ruleset(event) => ruleset(root, event),
             Event::Tap(event) => tap(root, event),
+            Event::Sandbox(event) => sandbox(root, event),
             Event::Gap(event) => gap(root, event),
         }
     });
@@ -55,6 +57,9 @@ fn decided(root: &mut Object<'_>, event: &Decided) {
         inner.maybe("via", event.via.map(Via::as_str));
         inner.maybe("would", event.would.map(Reason::code));
         inner.maybe("fault", event.fault.map(|fault| fault.as_str()));
+        if event.ech {
+            inner.truth("ech");
+        }
         if !event.held.is_zero() {
             inner.number("held", nanos(event.held));
         }
@@ -197,6 +202,17 @@ fn tap(root: &mut Object<'_>, event: &TapEvent) {
             }
             TapWhat::Connected | TapWhat::BadFrame(_) | TapWhat::Ignored => {}
         }
+    });
+}
+
+fn sandbox(root: &mut Object<'_>, event: &SandboxEvent) {
+    root.object("event", |inner| {
+        head(inner, "process", &["start"], "sandbox", event.missing.is_empty());
+    });
+    root.object("process", |inner| inner.text("executable", &event.command));
+    root.object("namegate", |inner| {
+        inner.list("layers", &event.layers);
+        inner.list("missing", &event.missing);
     });
 }
 

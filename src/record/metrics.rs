@@ -27,6 +27,7 @@ pub struct Metrics {
     policies: AtomicU64,
     policies_refused: AtomicU64,
     ruleset_alarms: AtomicU64,
+    layers_missing: AtomicU64,
     gaps: AtomicU64,
     senders: AtomicI64,
     senders_refused: AtomicU64,
@@ -77,6 +78,8 @@ pub struct Snapshot {
     pub policies_refused: u64,
     /// Times the kernel ruleset was found missing or changed.
     pub ruleset_alarms: u64,
+    /// Protective layers that sandboxes had to do without.
+    pub layers_missing: u64,
     /// Lines that the log lost, summed over its targets.
     pub gaps: u64,
     /// The dnstap tap.
@@ -143,6 +146,9 @@ impl Metrics {
                 }
             }
             Event::Tap(event) => self.count_tap(&event.what),
+            Event::Sandbox(event) => {
+                add(&self.layers_missing, u64::try_from(event.missing.len()).unwrap_or(u64::MAX));
+            }
             Event::Gap(event) => add(&self.gaps, event.lines),
         }
     }
@@ -181,6 +187,7 @@ impl Metrics {
             policies: read(&self.policies),
             policies_refused: read(&self.policies_refused),
             ruleset_alarms: read(&self.ruleset_alarms),
+            layers_missing: read(&self.layers_missing),
             gaps: read(&self.gaps),
             tap: TapCounts {
                 senders: gauge(&self.senders),
@@ -237,7 +244,7 @@ mod tests {
         assert_eq!((seen.sent, seen.received), (1_234, 5_678_901));
         assert_eq!((seen.stripped, seen.gaps), (2, 17));
         assert_eq!((seen.rules, seen.policies, seen.policies_refused), (3, 1, 1));
-        assert_eq!(seen.ruleset_alarms, 1);
+        assert_eq!((seen.ruleset_alarms, seen.layers_missing), (1, 1));
         assert_eq!(seen.tap, TapCounts { senders: 0, refused: 9, answers: 1, bad: 1, ignored: 1 });
     }
 

@@ -13,8 +13,8 @@ mod sink;
 mod writer;
 
 pub use event::{
-    Closed, Decided, DnsEvent, Ending, Event, Gap, PolicyEvent, RulesetEvent, TapEvent, TapRefusal, TapTally,
-    TapWhat,
+    Closed, Decided, DnsEvent, Ending, Event, Gap, PolicyEvent, RulesetEvent, SandboxEvent, TapEvent,
+    TapRefusal, TapTally, TapWhat,
 };
 pub use log::{Log, LogError, RecordConfig, Recorded, Target, WhenFull};
 pub use metrics::{Metrics, Snapshot, TapCounts};

@@ -7,8 +7,8 @@ use crate::facts::{Client, Fault, Flow, FlowId, Moment, Name, Protocol, Source, 
 use crate::gate::{Action, Evidence, MatchBy, Ports, Reason, Rule};
 
 use super::{
-    Closed, Decided, DnsEvent, Ending, Event, Gap, PolicyEvent, RulesetEvent, TapEvent, TapRefusal, TapTally,
-    TapWhat,
+    Closed, Decided, DnsEvent, Ending, Event, Gap, PolicyEvent, RulesetEvent, SandboxEvent, TapEvent,
+    TapRefusal, TapTally, TapWhat,
 };
 
 /// 2026-11-23 17:21:46.836080 UTC, one hour after boot.
@@ -53,6 +53,7 @@ fn denied(reason: Reason) -> Decided {
         name: None,
         protocol: None,
         via: None,
+        ech: false,
         fault: None,
         reason,
         would: None,
@@ -129,6 +130,7 @@ pub(super) fn all() -> Vec<(&'static str, Event)> {
         flow: flow("[::ffff:203.0.113.10]:443", Transport::Udp),
         protocol: Some(Protocol::Quic),
         via: Some(Via::Quic),
+        ech: true,
         reason: Reason::ObservedOnly,
         ..allowed()
     };
@@ -172,6 +174,10 @@ pub(super) fn all() -> Vec<(&'static str, Event)> {
         error: Some("refused".into()),
         ..closed.clone()
     };
+    let sandbox = |missing: &[&'static str]| {
+        let (layers, missing) = (vec!["user", "net", "seccomp"], missing.to_vec());
+        Event::Sandbox(SandboxEvent { at: moment(1), layers, missing, command: "curl".into() })
+    };
     let tally = TapTally { frames: 10, answers: 7, bad: 1, fault: Some(Fault::Length) };
     vec![
         ("decided_allowed", Event::Decided(allowed())),
@@ -193,6 +199,8 @@ pub(super) fn all() -> Vec<(&'static str, Event)> {
         ("tap_refused", tap(TapWhat::Refused { why: TapRefusal::NotAllowed, times: 9 })),
         ("tap_bad_frame", tap(TapWhat::BadFrame(Fault::Dnstap))),
         ("tap_ignored", tap(TapWhat::Ignored)),
+        ("sandbox", sandbox(&[])),
+        ("sandbox_incomplete", sandbox(&["landlock"])),
         ("gap", Event::Gap(Gap { at: moment(900), since: moment(100), lines: 17 })),
     ]
 }
