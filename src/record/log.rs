@@ -77,6 +77,11 @@ pub enum LogError {
     },
 }
 
+/// Hears every event that has a line, in the order of the log, on the writer's own thread.
+///
+/// Whatever it does, the log waits for it: it may fold and say a word, and must not wait for anybody.
+pub type Listener = Box<dyn FnMut(&Event) + Send>;
+
 /// A handle on the log; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -128,6 +133,14 @@ impl Log {
     /// # Errors
     /// [`LogError`] names the target that cannot be opened; none is written to then.
     pub fn open(config: &RecordConfig) -> Result<Self, LogError> {
+        Self::open_with(config, None)
+    }
+
+    /// As [`Log::open`], and a listener hears every event, also where there is no target at all.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_with(config: &RecordConfig, listener: Option<Listener>) -> Result<Self, LogError> {
         let mut sinks: Vec<(String, Box<dyn Sink>)> = Vec::with_capacity(config.to.len());
         for target in &config.to {
             let sink = match target {
@@ -137,7 +150,7 @@ impl Log {
             let sink = sink.map_err(|source| LogError::Open { path: target.to_string().into(), source })?;
             sinks.push((target.to_string(), Box::new(sink)));
         }
-        Self::to_sinks(sinks, config.when_full, config.queue)
+        Self::start(sinks, listener, config.when_full, config.queue)
     }
 
     /// Starts a writer thread in front of sinks, each with a name for messages; without sinks, only counts.
@@ -149,8 +162,17 @@ impl Log {
         when_full: WhenFull,
         queue: usize,
     ) -> Result<Self, LogError> {
+        Self::start(sinks, None, when_full, queue)
+    }
+
+    fn start(
+        sinks: Vec<(String, Box<dyn Sink>)>,
+        listener: Option<Listener>,
+        when_full: WhenFull,
+        queue: usize,
+    ) -> Result<Self, LogError> {
         let metrics = Arc::new(Metrics::default());
-        if sinks.is_empty() {
+        if sinks.is_empty() && listener.is_none() {
             return Ok(Self { inner: Arc::new(Inner { metrics, way: Way::Nowhere }) });
         }
         let (orders, receiver) = mpsc::channel(queue.max(1));
@@ -159,6 +181,7 @@ impl Log {
         let writer = Writer {
             orders: receiver,
             outlets: sinks.into_iter().map(|(name, sink)| Outlet::new(name, sink)).collect(),
+            listener,
             shed: Arc::clone(&shed),
             metrics: Arc::clone(&metrics),
             done,
@@ -231,7 +254,7 @@ impl Log {
         }
     }
 
-    /// Writes out what is queued and stops the writer.
+    /// Writes out what is queued and stops the writer; the listener has heard everything then.
     pub async fn close(&self) {
         let Way::Queue { orders, done, .. } = &self.inner.way else { return };
         // An error means that the writer is on its way out already.

@@ -268,3 +268,70 @@ async fn a_memory_log_gives_events_back_and_frames_without_a_line_are_only_count
     assert_eq!(sink.taken(), "");
     assert_eq!(log.metrics().snapshot().tap.ignored, 1);
 }
+
+/// A listener that keeps what it hears.
+fn ear() -> (Listener, Arc<Mutex<Vec<Event>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&heard);
+    (Box::new(move |event: &Event| kept.lock().push(event.clone())), heard)
+}
+
+/// The numbers of the policy events, and how many lines the gaps among them tell of.
+fn heard_of(events: &[Event]) -> (Vec<usize>, u64) {
+    let (mut numbers, mut lost) = (Vec::new(), 0);
+    for event in events {
+        if let Event::Policy(policy) = event {
+            numbers.push(policy.rules);
+        } else if let Event::Gap(gap) = event {
+            lost += gap.lines;
+        } else {
+            panic!("{event:?}");
+        }
+    }
+    (numbers, lost)
+}
+
+#[tokio::test]
+async fn a_listener_hears_every_event_with_a_line_in_order_before_the_log_is_closed() {
+    let (listener, heard) = ear();
+    let config = RecordConfig { to: Vec::new(), when_full: WhenFull::Block, queue: 2 };
+    let log = Log::open_with(&config, Some(listener)).unwrap();
+    for number in 0..500 {
+        log.record(event(number)).await;
+        log.record(Event::Tap(TapEvent { at: moment(0), sender: "x".into(), what: TapWhat::Ignored })).await;
+    }
+    log.close().await;
+    assert_eq!(heard_of(&heard.lock()), ((0..500).collect(), 0));
+}
+
+#[tokio::test]
+async fn a_listener_and_a_target_get_the_same_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let (listener, heard) = ear();
+    let config = RecordConfig { to: vec![Target::File(path.clone())], when_full: WhenFull::Block, queue: 16 };
+    let log = Log::open_with(&config, Some(listener)).unwrap();
+    for number in 0..10 {
+        log.record(event(number)).await;
+    }
+    log.close().await;
+    assert_eq!(told(&std::fs::read_to_string(&path).unwrap()), (0..10).collect::<Vec<_>>());
+    assert_eq!(heard_of(&heard.lock()), ((0..10).collect(), 0));
+}
+
+#[tokio::test]
+async fn a_listener_is_told_of_what_a_full_queue_shed() {
+    let (mut listener, heard) = ear();
+    let slow: Listener = Box::new(move |event: &Event| {
+        thread::park_timeout(Duration::from_millis(1));
+        listener(event);
+    });
+    let log = Log::start(Vec::new(), Some(slow), WhenFull::Shed, 4).unwrap();
+    for number in 0..2_000 {
+        log.record(event(number)).await;
+    }
+    log.close().await;
+    let (numbers, lost) = heard_of(&heard.lock());
+    assert!(lost > 0, "nothing was shed");
+    assert_eq!(numbers.len() as u64 + lost, 2_000);
+}

@@ -16,6 +16,6 @@ pub use event::{
     Closed, Decided, DnsEvent, Ending, Event, Gap, PolicyEvent, RulesetEvent, SandboxEvent, TapEvent,
     TapRefusal, TapTally, TapWhat,
 };
-pub use log::{Log, LogError, RecordConfig, Recorded, Target, WhenFull};
+pub use log::{Listener, Log, LogError, RecordConfig, Recorded, Target, WhenFull};
 pub use metrics::{Metrics, Snapshot, TapCounts};
 pub use sink::{FileSink, ScriptedSink, Sink};

@@ -1,7 +1,7 @@
 //! The writer thread: takes events off the queue, many at once, and writes each target's lines in one go.
 //!
-//! What cannot be written is counted and told in the log itself once it can be written again. Time is
-//! what the events carry. It does not know who records, nor what a full queue leads to.
+//! A listener hears each event as well. What cannot be written is counted and told in the log itself once it
+//! can be written again. Time is what the events carry. It does not know who records, nor what a full queue leads to.
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::facts::{Moment, Tick};
 
+use super::log::Listener;
 use super::metrics::Metrics;
 use super::sink::Sink;
 use super::{Event, Gap, line};
@@ -196,12 +197,13 @@ struct Failure {
 }
 
 /// The thread's state.
-#[derive(Debug)]
 pub(super) struct Writer {
     /// The other end of the queue.
     pub(super) orders: mpsc::Receiver<Order>,
     /// The targets.
     pub(super) outlets: Vec<Outlet>,
+    /// Hears each event before its line is written.
+    pub(super) listener: Option<Listener>,
     /// Lines that were shed before they got into the queue.
     pub(super) shed: Arc<Mutex<Missing>>,
     /// Counts what is lost here.
@@ -227,7 +229,7 @@ impl Writer {
         while self.orders.blocking_recv_many(&mut taken, AT_ONCE) > 0 {
             for order in taken.drain(..) {
                 match order {
-                    Order::Line(event) => batch.push(&event),
+                    Order::Line(event) => self.take(&event, &mut batch),
                     Order::Wake => {}
                     Order::Reopen(reply) => {
                         self.flush(&mut batch);
@@ -246,8 +248,20 @@ impl Writer {
         self.done.send_replace(true);
     }
 
+    fn take(&mut self, event: &Event, batch: &mut Batch) {
+        if let Some(listener) = &mut self.listener {
+            listener(event);
+        }
+        if !self.outlets.is_empty() {
+            batch.push(event);
+        }
+    }
+
     fn flush(&mut self, batch: &mut Batch) {
         let shed = self.shed.lock().take();
+        if let (Some(listener), Some(gap)) = (&mut self.listener, &shed.0) {
+            listener(&Event::Gap(gap.clone()));
+        }
         for outlet in &mut self.outlets {
             outlet.write(batch, &self.metrics);
             if shed.0.is_some() {
