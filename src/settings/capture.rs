@@ -11,6 +11,7 @@ use crate::proxy::ProxyConfig;
 use super::TABLE;
 use super::dns::DnsSettings;
 use super::finding::Finding;
+use super::sandbox::FOR_ONE;
 use super::scalar::{Complaint, interface};
 use super::section::Section;
 
@@ -79,16 +80,9 @@ fn read_interfaces(section: &mut Section<'_>, hint: &str) -> Vec<String> {
 
 /// Reads `[proxy]`: its port and limits. `hold` comes from `[dnstap]`.
 pub(super) fn read_proxy(mut section: Section<'_>, hold: Duration) -> (u16, ProxyConfig) {
-    let seconds = Duration::from_secs;
     let port = section.number("port", 1..=u16::MAX).unwrap_or(DEFAULT_PORT);
-    let sniff_timeout =
-        section.duration("sniff_timeout", seconds(5), Duration::from_millis(10)..=seconds(300));
-    let connect_timeout =
-        section.duration("connect_timeout", seconds(10), Duration::from_millis(10)..=seconds(300));
-    let idle_timeout = section.duration("idle_timeout", seconds(3_600), seconds(1)..=seconds(30 * 86_400));
-    let drain = section.duration("drain", seconds(10), Duration::ZERO..=seconds(3_600));
-    let max_connections =
-        section.number("max_connections", LEAST_CONNECTIONS..=MOST_CONNECTIONS).unwrap_or(16_384);
+    let limits = read_limits(&mut section, hold, Duration::from_secs(10));
+    let max_connections = limits.max_connections;
     let of_one = section.number("max_connections_per_client", 1..=MOST_CONNECTIONS);
     if of_one.is_some_and(|of_one| of_one > max_connections)
         && let Some(value) = section.value("max_connections_per_client")
@@ -100,17 +94,43 @@ pub(super) fn read_proxy(mut section: Section<'_>, hold: Duration) -> (u16, Prox
             .push(finding.hint(format!("at most {max_connections}: one client may not starve the others")));
     }
     section.finish();
-    let config = ProxyConfig {
+    let max_connections_per_client = of_one.unwrap_or((max_connections / 4).clamp(1, 4_096));
+    (port, ProxyConfig { max_connections_per_client, ..limits })
+}
+
+/// Reads `[proxy]` for one command, which is the only client.
+pub(super) fn read_proxy_for_one(mut section: Section<'_>) -> ProxyConfig {
+    let hint = "its connections are handed over without one";
+    section.without_effect(&["port"], FOR_ONE, hint);
+    let hint = "there is one client: `max_connections` is its limit";
+    section.without_effect(&["max_connections_per_client"], FOR_ONE, hint);
+    // Who waits for the command wants its exit code, not the end of what it left behind.
+    let limits = read_limits(&mut section, Duration::ZERO, Duration::from_secs(1));
+    section.finish();
+    limits
+}
+
+/// Reads the limits; one client may have them all.
+fn read_limits(section: &mut Section<'_>, hold: Duration, drain: Duration) -> ProxyConfig {
+    let seconds = Duration::from_secs;
+    let sniff_timeout =
+        section.duration("sniff_timeout", seconds(5), Duration::from_millis(10)..=seconds(300));
+    let connect_timeout =
+        section.duration("connect_timeout", seconds(10), Duration::from_millis(10)..=seconds(300));
+    let idle_timeout = section.duration("idle_timeout", seconds(3_600), seconds(1)..=seconds(30 * 86_400));
+    let drain = section.duration("drain", drain, Duration::ZERO..=seconds(3_600));
+    let max_connections =
+        section.number("max_connections", LEAST_CONNECTIONS..=MOST_CONNECTIONS).unwrap_or(16_384);
+    ProxyConfig {
         sniff_timeout,
         sniff_bytes: SNIFF_BYTES,
         hold,
         connect_timeout,
         idle_timeout,
         max_connections,
-        max_connections_per_client: of_one.unwrap_or((max_connections / 4).clamp(1, 4_096)),
+        max_connections_per_client: max_connections,
         drain,
-    };
-    (port, config)
+    }
 }
 
 /// Port of the TCP listener.

@@ -10,6 +10,7 @@ use crate::dns::{Denial, DnsConfig, OnMiss, Upstream};
 use super::endpoint::upstream;
 use super::finding::{Finding, Span};
 use super::qtype::{self, query_type};
+use super::sandbox::FOR_ONE;
 use super::scalar::{Complaint, server, socket};
 use super::section::Section;
 
@@ -67,6 +68,28 @@ pub(super) fn read(mut section: Section<'_>, tapped: bool) -> DnsSettings {
     let port = section.number("port", 1..=u16::MAX).unwrap_or(DEFAULT_PORT);
     section.finish();
     DnsSettings { resolver, listen, port, on_miss, config }
+}
+
+/// Reads `[dns]` for one command: the built-in forwarder answers it, and nobody else. `given`: upstreams that
+/// were given besides the file, and hold in place of its own.
+pub(super) fn read_for_one(mut section: Section<'_>, given: Option<Vec<Upstream>>) -> DnsConfig {
+    if let Some((DnsMode::External, span)) =
+        section.choice("mode", &[("forward", DnsMode::Forward), ("external", DnsMode::External)])
+    {
+        let finding = Finding::error(span, "an external resolver cannot answer one command");
+        section.sheet.push(finding.hint("leave `mode` out: the built-in forwarder answers it"));
+    }
+    let hint = "the built-in forwarder answers every question of the command; it asks `upstreams`";
+    section.without_effect(&["resolver", "listen", "port"], FOR_ONE, hint);
+    let hint = "what DNS did not give the command is denied; the answer is known before it is";
+    section.without_effect(&["on_miss"], FOR_ONE, hint);
+    let hint = "there is one client: `max_inflight` is its limit";
+    section.without_effect(&["max_inflight_per_client"], FOR_ONE, hint);
+    let default = given.clone().unwrap_or(vec![Upstream::System]);
+    let config = read_config(&mut section, false, default);
+    section.finish();
+    let upstreams = given.unwrap_or(config.upstreams);
+    DnsConfig { upstreams, max_inflight_per_client: config.max_inflight, ..config }
 }
 
 fn read_resolver(section: &mut Section<'_>, external: bool) -> Option<Vec<SocketAddr>> {

@@ -9,15 +9,14 @@ use crate::record::{RecordConfig, Target, WhenFull};
 
 use super::endpoint::audit_target;
 use super::finding::Finding;
+use super::sandbox::FOR_ONE;
 use super::scalar::Complaint;
 use super::section::Section;
 
 /// Reads `[ledger]`.
 pub(super) fn read_ledger(mut section: Section<'_>) -> LedgerConfig {
-    let seconds = Duration::from_secs;
-    let min_ttl = section.duration("min_ttl", seconds(5), Duration::ZERO..=seconds(3_600));
-    let grace = section.duration("grace", seconds(300), Duration::ZERO..=seconds(7 * 86_400));
-    let max_leases = section.number("max_leases", 1..=MOST_LEASES).unwrap_or(1_000_000);
+    let limits = read_leases(&mut section);
+    let max_leases = limits.max_leases;
     let of_one = section.number("max_leases_per_client", 1..=MOST_LEASES);
     if of_one.is_some_and(|of_one| of_one > max_leases)
         && let Some(value) = section.value("max_leases_per_client")
@@ -30,16 +29,30 @@ pub(super) fn read_ledger(mut section: Section<'_>) -> LedgerConfig {
     }
     section.unavailable("state", "leases start empty after a restart; workloads ask DNS again");
     section.finish();
-    LedgerConfig {
-        min_ttl,
-        grace,
-        max_leases,
-        max_leases_per_client: of_one.unwrap_or(100_000).min(max_leases),
-    }
+    LedgerConfig { max_leases_per_client: of_one.unwrap_or(100_000).min(max_leases), ..limits }
 }
 
-/// Reads `[audit]`.
-pub(super) fn read_audit(mut section: Section<'_>) -> RecordConfig {
+/// Reads `[ledger]` for one command, which is the only client.
+pub(super) fn read_ledger_for_one(mut section: Section<'_>) -> LedgerConfig {
+    let hint = "there is one client: `max_leases` is its limit";
+    section.without_effect(&["max_leases_per_client"], FOR_ONE, hint);
+    section.without_effect(&["state"], FOR_ONE, "a command starts with an empty ledger, and asks DNS");
+    let limits = read_leases(&mut section);
+    section.finish();
+    limits
+}
+
+/// Reads times and sizes; one client may have them all.
+fn read_leases(section: &mut Section<'_>) -> LedgerConfig {
+    let seconds = Duration::from_secs;
+    let min_ttl = section.duration("min_ttl", seconds(5), Duration::ZERO..=seconds(3_600));
+    let grace = section.duration("grace", seconds(300), Duration::ZERO..=seconds(7 * 86_400));
+    let max_leases = section.number("max_leases", 1..=MOST_LEASES).unwrap_or(1_000_000);
+    LedgerConfig { min_ttl, grace, max_leases, max_leases_per_client: max_leases }
+}
+
+/// Reads `[audit]`. `default`: where lines go when it does not say.
+pub(super) fn read_audit(mut section: Section<'_>, default: Option<Target>) -> RecordConfig {
     let mut to: Vec<Target> = Vec::new();
     let texts = section.texts("to");
     if let (Some(texts), Some(at)) = (&texts, section.at)
@@ -58,7 +71,7 @@ pub(super) fn read_audit(mut section: Section<'_>) -> RecordConfig {
         }
     }
     if texts.is_none() {
-        to.push(Target::Stdout);
+        to.extend(default);
     }
     let when_full = section
         .choice("when_full", &[("block", WhenFull::Block), ("shed", WhenFull::Shed)])

@@ -8,12 +8,14 @@ mod capture;
 mod dns;
 mod endpoint;
 mod finding;
+mod grant;
 mod instant;
 mod keeping;
 mod names;
 mod qtype;
 mod render;
 mod rules;
+mod sandbox;
 mod scalar;
 mod section;
 mod suggest;
@@ -30,10 +32,11 @@ use crate::dns::{DnsConfig, OnMiss, TapConfig};
 use crate::gate::{Defaults, Ech, LedgerConfig, Mode, Policy};
 use crate::nft::CaptureConfig;
 use crate::proxy::ProxyConfig;
-use crate::record::RecordConfig;
+use crate::record::{RecordConfig, Target};
 
 pub use arguments::{Arguments, from_arguments};
 pub use finding::{Finding, Place, Report, Severity};
+pub use sandbox::{CheckedSandbox, SandboxArguments, SandboxSettings, sandbox};
 
 use finding::{Sheet, Source, Span};
 use rules::{ECH, MODES};
@@ -104,12 +107,15 @@ pub enum Error {
 /// [`Error::Unreadable`] when there is no such regular file of sane size; [`Error::Faulty`] with every
 /// fault that was found.
 pub fn load(path: &Path, now: SystemTime) -> Result<Checked, Error> {
-    let text = names::read_bounded(path, LARGEST_FILE)
-        .map_err(|why| Error::Unreadable { path: path.to_owned(), why })?;
+    let text = read_file(path)?;
     let base = path.parent().unwrap_or(Path::new(""));
     let mut checked = check(path, base, &text, now)?;
     checked.settings.path = Some(path.to_owned());
     Ok(checked)
+}
+
+fn read_file(path: &Path) -> Result<String, Error> {
+    names::read_bounded(path, LARGEST_FILE).map_err(|why| Error::Unreadable { path: path.to_owned(), why })
 }
 
 /// Checks a configuration text. `path` is its name in findings; relative paths in it start at `base`.
@@ -155,8 +161,8 @@ fn read(mut document: Section<'_>, now: SystemTime) -> Option<Settings> {
     let (port, proxy) = capture::read_proxy(document.section("proxy"), hold);
     let capture = capture::read_capture(document.section("capture"), port, &dns);
     let ledger = keeping::read_ledger(document.section("ledger"));
-    let record = keeping::read_audit(document.section("audit"));
-    document.unavailable("admin", "the audit log tells what is allowed and denied: [audit] to = [\"-\"]");
+    let record = keeping::read_audit(document.section("audit"), Some(Target::Stdout));
+    document.unavailable("admin", NO_ADMIN);
     let policy = rules::read(&mut document, defaults, now);
     document.finish();
     Some(Settings {
@@ -186,6 +192,9 @@ fn read_defaults(document: &mut Section<'_>, now: SystemTime) -> Defaults {
     let until = rules::read_until(document, now, "the date has passed: denials are carried out");
     Defaults { mode, until, ech }
 }
+
+/// What serves in place of `[admin]`.
+const NO_ADMIN: &str = "the audit log tells what is allowed and denied: [audit] to = [\"-\"]";
 
 /// Ten thousand rules are about 2 MiB.
 const LARGEST_FILE: u64 = 64 << 20;

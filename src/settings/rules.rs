@@ -13,7 +13,7 @@ use crate::gate::{
     Action, ClientMatch, Defaults, Ech, MatchBy, Mode, Pattern, Policy, PolicyFault, Ports, Rule,
 };
 
-use super::finding::{Finding, Severity, Span};
+use super::finding::{Finding, Severity, Sheet, Span};
 use super::instant::instant;
 use super::names;
 use super::scalar::{Complaint, network, port_range};
@@ -33,6 +33,17 @@ pub(super) fn read(document: &mut Section<'_>, defaults: Defaults, now: SystemTi
         let finding = Finding::absence(Severity::Warning, "there is no [[rule]]: everything is denied");
         document.sheet.push(finding.hint("[[rule]] id = \"web\", names = [\"example.com\"]"));
     }
+    compile(document.sheet, sections, defaults, now).filter(|_| document.sheet.errors() == before)
+}
+
+/// Reads these rules and compiles them. `None`: there are errors, and they have been said.
+pub(super) fn compile(
+    sheet: &Sheet,
+    sections: Vec<Section<'_>>,
+    defaults: Defaults,
+    now: SystemTime,
+) -> Option<Policy> {
+    let before = sheet.errors();
     let mut ids: HashMap<String, Span> = HashMap::with_capacity(sections.len());
     let (mut rules, mut places) = (Vec::with_capacity(sections.len()), Vec::with_capacity(sections.len()));
     for mut section in sections {
@@ -45,11 +56,11 @@ pub(super) fn read(document: &mut Section<'_>, defaults: Defaults, now: SystemTi
         }
     }
     match Policy::compile(rules, defaults) {
-        Ok(policy) if document.sheet.errors() == before => Some(policy),
+        Ok(policy) if sheet.errors() == before => Some(policy),
         Ok(_) => None,
         Err(faults) => {
             for fault in faults {
-                document.sheet.push(fault_finding(&fault, &places));
+                sheet.push(fault_finding(&fault, &places));
             }
             None
         }
@@ -97,7 +108,10 @@ fn read_rule(section: &mut Section<'_>, id: Option<&str>, now: SystemTime) -> Op
     } else if let Some((MatchBy::Address, span)) = by {
         let hint = "with `match = \"address\"` nothing is read from the connection";
         section.without_effect(&["protocols", "ech"], "with `match = \"address\"`", hint);
-        warn_of_shared_ports(section, span, ports.as_ref());
+        if let Some(ports) = &ports {
+            let instead = "leave `match` out where the connection says its name (TLS, HTTP)";
+            warn_of_shared_ports(section.sheet, span, ports, instead);
+        }
     }
     let (private, _) = section.flag("private");
     let clients = section.parsed_list("clients", client);
@@ -153,7 +167,7 @@ fn read_ports(section: &mut Section<'_>, action: Action) -> Option<Ports> {
         };
         match parsed {
             Ok(range) => {
-                warn_of_dns_port(section, span, range);
+                warn_of_dns_port(section.sheet, span, range);
                 ranges.push(range);
             }
             Err(complaint) => section.complain(span, complaint),
@@ -165,23 +179,23 @@ fn read_ports(section: &mut Section<'_>, action: Action) -> Option<Ports> {
     (section.sheet.errors() == before).then_some(Ports(ranges))
 }
 
-fn warn_of_dns_port(section: &Section<'_>, span: Span, range: (u16, u16)) {
+/// Warns where a port stands that no connection comes to.
+pub(super) fn warn_of_dns_port(sheet: &Sheet, span: Span, range: (u16, u16)) {
     if range == (53, 53) {
         let finding =
             Finding::warning(span, "port 53 is always answered as DNS, so no connection to it is judged");
-        section.sheet.push(finding);
+        sheet.push(finding);
     }
 }
 
-fn warn_of_shared_ports(section: &Section<'_>, span: Span, ports: Option<&Ports>) {
-    let shared: Vec<_> =
-        [80, 443].into_iter().filter(|port| ports.is_some_and(|ports| ports.contains(*port))).collect();
-    if let Some(port) = shared.first() {
+/// Warns of an address rule at a port where many names share an address.
+pub(super) fn warn_of_shared_ports(sheet: &Sheet, span: Span, ports: &Ports, instead: &str) {
+    if let Some(port) = [80, 443].into_iter().find(|port| ports.contains(*port)) {
         let message = format!(
             "this opens everything behind that address and port {port}, whatever name it is asked for"
         );
         let finding = Finding::warning(span, message);
-        section.sheet.push(finding.hint("leave `match` out where the connection says its name (TLS, HTTP)"));
+        sheet.push(finding.hint(instead));
     }
 }
 
