@@ -6,6 +6,7 @@ use crate::dns::StartError;
 use crate::dns::tap::TapError;
 use crate::nft::{NftError, PlanError};
 use crate::record::LogError;
+use crate::sandbox;
 use crate::sys::socket::ListenError;
 
 /// Why the gate cannot start or stop as asked.
@@ -29,6 +30,9 @@ pub enum Error {
     /// The dnstap tap cannot be opened.
     #[error("the dnstap tap cannot start")]
     Tap(#[from] TapError),
+    /// There is no sandbox, or no command in it.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
     /// Signals, sockets or netlink.
     #[error("the system refused to {action}")]
     System {
@@ -46,6 +50,7 @@ impl Error {
         match self {
             Self::Plan(_) => 2,
             Self::Capture(NftError::Plan(_)) => 2,
+            Self::Sandbox(error) => error.exit_code(),
             Self::Capture(_)
             | Self::Listen(_)
             | Self::Log(_)
@@ -59,6 +64,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Capture(error) => error.hint(),
+            Self::Sandbox(error) => error.hint(),
             Self::Listen(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => {
                 let port = error.address.port();
                 Some(format!(

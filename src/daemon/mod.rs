@@ -3,37 +3,35 @@
 //! Must not decide anything: it hands each room what it needs and stays out of the way.
 
 mod capture;
+mod engine;
 mod error;
+mod exec;
 mod reload;
 mod upkeep;
 
 use std::collections::HashSet;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use crate::dns::Pool;
 use crate::dns::tap::Tap;
-use crate::dns::{Forwarder, OnMiss, Pool};
-use crate::gate::Gate;
 use crate::nft::{Family, Installed, Leftovers, Netfilter, Nft, Piece, remove_leftovers};
-use crate::proxy::{Proxy, SecondLook, TcpDial, Wiring};
 use crate::record::Log;
 use crate::settings::{Settings, TABLE};
 use crate::sys::limits;
 use crate::sys::neighbours::Neighbours;
 
 use capture::Doors;
+use engine::{Engine, Parts, Tasks, adopt};
 use reload::Reloader;
 
 pub use error::Error;
+pub use exec::{Exec, Finished, exec};
 
 /// Runs the gate until it is told to stop by SIGTERM or SIGINT. SIGHUP reads the rules and opens the audit files
 /// again.
@@ -79,15 +77,6 @@ pub async fn down() -> Result<Vec<String>, Error> {
     Ok(removed)
 }
 
-/// The forwarder's own look-up, in the shape in which the proxy asks for it.
-fn second_look(forwarder: &Arc<Forwarder>) -> SecondLook {
-    let forwarder = Arc::clone(forwarder);
-    Arc::new(move |client, name, destination| {
-        let forwarder = Arc::clone(&forwarder);
-        Box::pin(async move { forwarder.lookup(client, name, destination).await })
-    })
-}
-
 /// How long the log may take to write out what is queued when the gate stops.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -129,11 +118,7 @@ impl Signals {
 struct Running {
     reloader: Reloader,
     log: Log,
-    /// Ends the corridors; upkeep ends after them.
-    corridors: CancellationToken,
-    upkeep: CancellationToken,
-    serving: TaskTracker,
-    keeping: TaskTracker,
+    tasks: Tasks,
 }
 
 impl Running {
@@ -146,97 +131,69 @@ impl Running {
         kernel: Arc<dyn Netfilter>,
     ) -> Result<Self, Error> {
         let fixed = reload::fixed(&settings);
-        let gate = Gate::new(settings.policy, settings.ledger);
         let ports: HashSet<u16> = [settings.capture.proxy_port, settings.capture.dns_port]
             .into_iter()
             .chain(settings.dns_listen.iter().map(SocketAddr::port))
             .chain(tap.tcp_addresses().iter().map(SocketAddr::port))
             .collect();
-        upkeep::learn_own(&gate, &ports)
+        let engine = Engine::connect(Parts {
+            policy: settings.policy,
+            ledger: settings.ledger,
+            proxy: settings.proxy,
+            dns: settings.dns,
+            on_miss: settings.on_miss,
+            resolver,
+            neighbours: Arc::new(Neighbours::new(settings.capture.interfaces)),
+            log: log.clone(),
+        });
+        upkeep::learn_own(&engine.gate, &ports)
             .await
             .map_err(|source| Error::System { action: "list this machine's addresses", source })?;
-        let (changes, policy_changes) = watch::channel(0);
-        let neighbours = Arc::new(Neighbours::new(settings.capture.interfaces));
-        let dns_neighbours = Arc::clone(&neighbours);
-        let forwarder =
-            Forwarder::new(settings.dns, Arc::clone(&gate), log.clone(), resolver, dns_neighbours);
-        let forwarder = Arc::new(forwarder);
-        let proxy = Proxy::new(Wiring {
-            config: settings.proxy,
-            gate: Arc::clone(&gate),
-            log: log.clone(),
-            dial: Arc::new(TcpDial),
-            second_look: match settings.on_miss {
-                OnMiss::Deny => None,
-                OnMiss::Resolve => Some(second_look(&forwarder)),
-            },
-            neighbours,
-            policy_changes,
-        });
         let running = Self {
             reloader: Reloader {
                 path: settings.path,
-                gate: Arc::clone(&gate),
+                gate: Arc::clone(&engine.gate),
                 log: log.clone(),
-                changes,
+                changes: engine.changes.clone(),
                 fixed,
             },
             log: log.clone(),
-            corridors: CancellationToken::new(),
-            upkeep: CancellationToken::new(),
-            serving: TaskTracker::new(),
-            keeping: TaskTracker::new(),
+            tasks: Tasks::default(),
         };
         let plan = doors.plan.clone();
-        running.serve(doors, &proxy, &forwarder, tap, &gate)?;
+        running.serve(doors, &engine, tap)?;
         // Whoever is captured finds the listeners open already.
         let installed = Installed::apply(kernel, &plan).await?;
         let table: Arc<str> = plan.config().table.as_str().into();
+        let Engine { gate, forwarder, .. } = engine;
         log.record(reload::policy(&gate, Ok(()))).await;
         log.record(upkeep::ruleset("installed", &table)).await;
-        running.keep(upkeep::sweep(Arc::clone(&gate), running.upkeep.clone()));
-        running.keep(upkeep::follow_own(gate, forwarder, ports, running.upkeep.clone()));
-        running.keep(upkeep::guard_rules(installed, table, log, running.upkeep.clone()));
+        let (tasks, end) = (&running.tasks, &running.tasks.upkeep);
+        tasks.keep(upkeep::sweep(Arc::clone(&gate), end.clone()));
+        tasks.keep(upkeep::follow_own(gate, forwarder, ports, end.clone()));
+        tasks.keep(upkeep::guard_rules(installed, table, log, end.clone()));
         Ok(running)
     }
 
-    fn serve(
-        &self,
-        doors: Doors,
-        proxy: &Arc<Proxy>,
-        forwarder: &Arc<Forwarder>,
-        tap: Tap,
-        gate: &Arc<Gate>,
-    ) -> Result<(), Error> {
-        let adopt = |listener| {
-            TcpListener::from_std(listener)
-                .map_err(|source| Error::System { action: "adopt a listener", source })
-        };
+    fn serve(&self, doors: Doors, engine: &Engine, tap: Tap) -> Result<(), Error> {
+        let tasks = &self.tasks;
         for listener in doors.proxy {
-            let (proxy, listener, cancel) = (Arc::clone(proxy), adopt(listener)?, self.corridors.clone());
-            self.serving.spawn(async move { proxy.serve(listener, doors.capture, cancel).await });
+            let (proxy, cancel) = (Arc::clone(&engine.proxy), tasks.corridors.clone());
+            let listener = adopt(listener)?;
+            tasks.serve(async move { proxy.serve(listener, doors.capture, cancel).await });
         }
         for listener in doors.dns_tcp {
-            let (forwarder, listener, cancel) =
-                (Arc::clone(forwarder), adopt(listener)?, self.corridors.clone());
-            self.serving.spawn(async move { forwarder.serve_tcp(listener, cancel).await });
+            let (forwarder, cancel) = (Arc::clone(&engine.forwarder), tasks.corridors.clone());
+            let listener = adopt(listener)?;
+            tasks.serve(async move { forwarder.serve_tcp(listener, cancel).await });
         }
         for socket in doors.dns_udp {
-            let (forwarder, cancel) = (Arc::clone(forwarder), self.corridors.clone());
-            self.serving.spawn(async move { forwarder.serve_udp(socket, cancel).await });
+            let (forwarder, cancel) = (Arc::clone(&engine.forwarder), tasks.corridors.clone());
+            tasks.serve(async move { forwarder.serve_udp(socket, cancel).await });
         }
-        let forwarder = Arc::clone(forwarder);
-        let stopped = self.corridors.clone();
-        self.serving.spawn(async move {
-            stopped.cancelled().await;
-            forwarder.drained().await;
-        });
-        self.keep(tap.serve(Arc::clone(gate), self.log.clone(), self.upkeep.clone()));
+        tasks.drain_questions(&engine.forwarder);
+        tasks.keep(tap.serve(Arc::clone(&engine.gate), self.log.clone(), tasks.upkeep.clone()));
         Ok(())
-    }
-
-    fn keep(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.keeping.spawn(work);
     }
 
     /// Waits for signals; then stops taking connections, lets open ones end, and writes out the log.
@@ -244,24 +201,24 @@ impl Running {
     /// Nothing here waits for the log without an end: a target that takes no more bytes must not make the gate
     /// deaf to signals.
     async fn until_stopped(self, mut signals: Signals) {
-        let log = self.log.clone();
+        let Self { reloader, log, tasks } = self;
         let asked = Arc::new(Notify::new());
-        let reloading = self.upkeep.child_token();
-        self.keeping.spawn(reload::on_request(self.reloader, Arc::clone(&asked), reloading));
+        let reloading = tasks.upkeep.child_token();
+        tasks.keep(reload::on_request(reloader, Arc::clone(&asked), reloading));
         while let Told::Reload = signals.next().await {
             asked.notify_one();
         }
         tracing::info!("stopping: the captured interfaces stay closed, `namegate down` opens them");
-        self.corridors.cancel();
-        self.serving.close();
+        tasks.corridors.cancel();
+        tasks.serving.close();
         tokio::select! {
-            () = self.serving.wait() => {}
+            () = tasks.serving.wait() => {}
             () = signals.impatience() => {}
         }
-        self.upkeep.cancel();
-        self.keeping.close();
+        tasks.upkeep.cancel();
+        tasks.keeping.close();
         let last_words = async {
-            self.keeping.wait().await;
+            tasks.keeping.wait().await;
             log.close().await;
         };
         tokio::select! {

@@ -10,7 +10,7 @@ use std::process::Command;
 use rustix::process::{getpid, setpgid};
 
 use crate::sys::terminal::Terminal;
-use crate::sys::{confine, descriptors, process};
+use crate::sys::{confine, descriptors, process, signals};
 
 use super::Spec;
 use super::layers::{Layer, Layers};
@@ -40,6 +40,7 @@ pub(super) fn become_it(spec: &Spec, terminal: Option<&Terminal>, mut report: Pi
     if let Err(error) = report.write_all(&started) {
         fail(report, &FromKeeper::Failed { what: "report".into(), why: error.to_string() });
     }
+    let _ = signals::unblock_all();
     let error = command.exec();
     let _ = report.write_all(SECOND_THOUGHT.as_bytes());
     fail(report, &FromKeeper::NoCommand(error.raw_os_error().unwrap_or(libc::ENOENT)))

@@ -48,7 +48,8 @@ pub fn keep_plain_ones() -> io::Result<usize> {
     let mut cut = 0;
     for number in open_ones()? {
         let Some(descriptor) = borrow(number) else { continue };
-        let closes = fcntl_getfd(descriptor).is_ok_and(|flags| flags.contains(FdFlags::CLOEXEC));
+        // One that is closed is the one that listed the folder.
+        let closes = fcntl_getfd(descriptor).map_or(true, |flags| flags.contains(FdFlags::CLOEXEC));
         if closes || kind(descriptor).is_ok_and(|kind| kind == Kind::Plain) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! How many descriptors this process may hold.
+//! How many descriptors this process may hold, and whether its death leaves a core file.
 //!
 //! Must not know what they are used for.
 
@@ -11,6 +11,12 @@ pub fn raise_descriptors() -> Option<u64> {
     let now = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: now.maximum, maximum: now.maximum };
     if setrlimit(Resource::Nofile, wanted).is_ok() { now.maximum } else { now.current }
+}
+
+/// Leaves no core file when this process dies by a signal: it is another's death.
+pub fn no_core() {
+    let none = Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum };
+    let _ = setrlimit(Resource::Core, none);
 }
 
 #[cfg(test)]

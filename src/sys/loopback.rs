@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::{LinkUnspec, RouteMessageBuilder};
@@ -57,7 +58,12 @@ async fn up(netlink: &Netlink) -> io::Result<()> {
 }
 
 async fn add_address(netlink: &Netlink, address: IpAddr, length: u8) -> io::Result<()> {
-    let added = netlink.handle().address().add(LO, address, length).execute().await;
+    let mut request = netlink.handle().address().add(LO, address, length);
+    if address.is_ipv6() {
+        // Usable at once: nobody else on `lo` could have it (RFC 4862 section 5.4).
+        request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    let added = request.execute().await;
     match added.map_err(os_error) {
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
         added => added,

@@ -3,11 +3,14 @@
 //! Must not know what they mean to whom.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
+use tokio::io::unix::AsyncFd;
+
+use super::descriptors;
 
 /// All signals of this thread, blocked, and readable one by one.
 ///
@@ -38,10 +41,28 @@ impl Inbox {
     }
 }
 
+impl Inbox {
+    /// Lets a task wait until there is a signal. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn ear(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        descriptors::readable(self.as_fd().try_clone_to_owned()?)
+    }
+}
+
 impl AsFd for Inbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// Lets every signal through to this thread, and to the program that it becomes: a mask outlives exec(2).
+///
+/// # Errors
+/// Those of the system.
+pub fn unblock_all() -> io::Result<()> {
+    Ok(SigSet::empty().thread_set_mask()?)
 }
 
 /// Whether a signal is one to hand on: not a fault of our own, and not what our own children or timers send.
