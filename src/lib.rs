@@ -3,10 +3,12 @@
 //!
 //! Rooms, from the ground up: `facts` are the nouns; `wire` turns bytes into facts; `gate` turns facts
 //! into a verdict; `sys` is the kernel; `record` keeps what happened; `proxy`, `dns` and `nft` carry
-//! verdicts out; `settings` reads what the operator wants; `daemon` is where they meet; `cli` speaks.
+//! verdicts out; `settings` reads what the operator wants; `daemon` is where they meet; `demo` tries to get
+//! past it; `cli` speaks.
 
 pub mod cli;
 pub mod daemon;
+pub mod demo;
 pub mod dns;
 pub mod facts;
 pub mod gate;

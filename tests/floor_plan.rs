@@ -20,7 +20,8 @@ const FLOORS: [(&str, u8); 12] = [
     ("sandbox", 3),
     ("settings", 4),
     ("daemon", 5),
-    ("cli", 6),
+    ("demo", 6),
+    ("cli", 7),
 ];
 
 /// Lines of a file without its tests.
