@@ -82,7 +82,7 @@ impl Finished {
 
 /// Where the command's packets come from; from the range for tests of devices (RFC 2544) and that for documentation
 /// (RFC 3849), which nobody else has.
-const HOME: (Ipv4Addr, Ipv6Addr) =
+pub(super) const HOME: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(198, 18, 0, 1), Ipv6Addr::new(0x2001, 0xdb8, 0x6e67, 0, 0, 0, 0, 1));
 
 /// How long the log may take to write out what is queued.
@@ -109,6 +109,7 @@ pub fn exec(run: Exec) -> Result<Finished, Error> {
         allow_sockets: run.allow_sockets,
         allow_devices: run.allow_devices,
         best_effort: run.best_effort,
+        interactive: true,
         quiet,
     })?;
     // From here on the inside is being built, and threads are free to start.
@@ -136,17 +137,17 @@ pub fn exec(run: Exec) -> Result<Finished, Error> {
     outcome
 }
 
-fn runtime() -> std::io::Result<Runtime> {
+pub(super) fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-fn capture() -> Option<Capture> {
+pub(super) fn capture() -> Option<Capture> {
     let script = Box::new(|port, ipv6| nft::inside(port, HOME, ipv6));
     Some(Capture { loader: nft::loader()?, arguments: &["-f", "-"], script })
 }
 
 /// The ports that rules open, 80 and 443 always: there the command hears why not.
-fn ports(policy: &Policy) -> Vec<u16> {
+pub(super) fn ports(policy: &Policy) -> Vec<u16> {
     let allows = policy.rules().iter().filter(|rule| rule.action == Action::Allow);
     let named = allows.flat_map(|rule| rule.ports.0.iter()).flat_map(|&(first, last)| first..=last);
     let mut ports: Vec<u16> = vec![80, 443];
@@ -309,7 +310,7 @@ fn started(layers: &Layers, command: Arc<str>) -> Event {
 }
 
 /// Ends what served the sandbox, which is gone, and writes the log out.
-async fn end(tasks: Tasks, log: &Log) {
+pub(super) async fn end(tasks: Tasks, log: &Log) {
     tasks.corridors.cancel();
     tasks.serving.close();
     tasks.serving.wait().await;

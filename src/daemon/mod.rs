@@ -6,6 +6,7 @@ mod capture;
 mod engine;
 mod error;
 mod exec;
+mod guard;
 mod reload;
 mod upkeep;
 
@@ -32,6 +33,7 @@ use reload::Reloader;
 
 pub use error::Error;
 pub use exec::{Exec, Finished, exec};
+pub use guard::{Ward, guard};
 
 /// Runs the gate until it is told to stop by SIGTERM or SIGINT. SIGHUP reads the rules and opens the audit files
 /// again.

@@ -17,6 +17,7 @@ mod map;
 mod order;
 mod outcome;
 mod resolver;
+mod run;
 mod scratch;
 mod seen;
 mod stage;
@@ -39,6 +40,7 @@ pub use act::act;
 pub use error::Error;
 pub use gate::{Client, Gate};
 pub use outcome::{Outcome, Row};
+pub use run::{run, run_client};
 
 /// What the gate and the Internet need before they start. Dropped by the process that made it, its folder is gone.
 #[derive(Debug)]

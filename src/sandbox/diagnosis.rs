@@ -88,6 +88,12 @@ impl Diagnosis {
         Self { obstacle, error }
     }
 
+    /// Finds out what stands in the way of namespaces that were refused with this error.
+    pub fn of_refusal(error: &io::Error) -> Self {
+        let same = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+        Self::of(same, &Facts::read())
+    }
+
     /// Returns the next step.
     pub fn hint(&self) -> String {
         match self.obstacle {

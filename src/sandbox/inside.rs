@@ -3,13 +3,14 @@
 //! Runs in the new namespaces, in a copy of the supervisor's memory. Must not return there.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use rustix::process::Signal;
 
 use crate::sys::pass::Line;
 use crate::sys::terminal::{self, Terminal};
-use crate::sys::{confine, process};
+use crate::sys::{confine, descriptors, process};
 
 use super::layers::{Layer, Layers};
 use super::message::{FromKeeper, FromSupervisor};
@@ -37,6 +38,15 @@ pub(super) struct Outside {
 pub(super) fn live(spec: &Spec, outside: Outside, line: Line) -> ! {
     // Until the listeners are handed out nothing may survive the supervisor.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    // Another sandbox of the same supervisor would not hear that it is gone while its end of the line is open here.
+    let kept: Vec<_> = [line.as_fd()]
+        .into_iter()
+        .chain(outside.terminal.as_ref().map(AsFd::as_fd))
+        .chain(outside.streams.descriptors())
+        .collect();
+    if descriptors::close_private_ones_but(&kept).is_err() {
+        process::leave(1);
+    }
     match hear(&line) {
         Some(FromSupervisor::Mapped) => {}
         Some(_) | None => process::leave(1),

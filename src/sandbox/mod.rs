@@ -47,7 +47,9 @@ pub struct Spec {
     pub allow_devices: Vec<PathBuf>,
     /// Go on where a layer that the promise needs cannot be had.
     pub best_effort: bool,
-    /// Whether the keeper may say on standard error that the gate is gone.
+    /// Whether the command may have the session's terminal.
+    pub interactive: bool,
+    /// Whether nothing is said on standard error when the gate is gone.
     pub quiet: bool,
 }
 

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::JoinHandle;
 
 use crate::sys::descriptors::{self, Kind, Stream};
@@ -47,6 +47,13 @@ impl Streams {
             }
         }
         Ok(streams)
+    }
+
+    /// Inside: returns what must stay open until the pipes are in place.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.carried
+            .iter()
+            .flat_map(|carried| [carried.socket.as_fd(), carried.reader.as_fd(), carried.writer.as_fd()])
     }
 
     /// Inside: puts the pipes in place.

@@ -73,7 +73,7 @@ impl Sandbox {
             spec.command.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
         let sources = Sources::read();
         let (birth, own_user) = born()?;
-        let terminal = Terminal::of_session();
+        let terminal = spec.interactive.then(Terminal::of_session).flatten();
         let keeper = match birth {
             Birth::Child => {
                 drop(line);

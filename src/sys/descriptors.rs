@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::FileType;
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
@@ -57,6 +57,24 @@ pub fn keep_plain_ones() -> io::Result<usize> {
         cut += 1;
     }
     Ok(cut)
+}
+
+/// Closes every descriptor from 3 on that is not meant to be inherited, but for these: in a copy of a process that
+/// goes on by itself, what belonged to the original must not stay open.
+///
+/// # Errors
+/// They cannot be listed.
+#[expect(unsafe_code, reason = "a descriptor is closed behind the back of its owner")]
+pub fn close_private_ones_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    for number in open_ones()? {
+        let Some(descriptor) = borrow(number) else { continue };
+        let private = fcntl_getfd(descriptor).is_ok_and(|flags| flags.contains(FdFlags::CLOEXEC));
+        if private && !kept.iter().any(|kept| kept.as_raw_fd() == number) {
+            // SAFETY: the owners of these are the original's; the copy never gets back to where they live.
+            unsafe { rustix::io::close(number) };
+        }
+    }
+    Ok(())
 }
 
 /// Puts `source` in the place of one of the three standard streams.

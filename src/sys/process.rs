@@ -5,6 +5,7 @@
 use std::io;
 
 use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// The namespaces that a process can be born into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,22 @@ pub fn born_into(namespaces: Namespaces) -> io::Result<Birth> {
     birth(user | libc::CLONE_NEWNET | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC)
 }
 
+/// Moves this process into a network namespace of its own, in a user namespace where it is the same user, with every
+/// capability over that network.
+///
+/// # Errors
+/// As [`born_into`].
+#[expect(unsafe_code, reason = "unshare could take away what other code relies on")]
+pub fn enter_own_network() -> io::Result<()> {
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let flags = UnshareFlags::NEWUSER | UnshareFlags::NEWNET;
+    // SAFETY: no descriptor table or file system context is given up; the kernel refuses a process with threads.
+    unsafe { unshare_unsafe(flags) }?;
+    std::fs::write("/proc/self/setgroups", "deny")?;
+    std::fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
+    std::fs::write("/proc/self/gid_map", format!("{group} {group} 1"))
+}
+
 /// Makes a child as fork(2) does.
 ///
 /// # Errors
@@ -70,6 +87,29 @@ fn birth(namespaces: libc::c_int) -> io::Result<Birth> {
             Pid::from_raw(id).filter(|_| id > 0).map(Birth::Parent).ok_or_else(io::Error::last_os_error)
         }
         Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Does something in a copy of this process, and waits for it: what it leaves in memory is gone with the copy.
+///
+/// # Errors
+/// Those of the work, by their number; or there is no room for another process.
+pub fn in_a_copy(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let child = match fork()? {
+        Birth::Parent(child) => child,
+        Birth::Child => match work() {
+            Ok(()) => leave(0),
+            Err(error) => {
+                leave(error.raw_os_error().and_then(|number| u8::try_from(number).ok()).unwrap_or(u8::MAX))
+            }
+        },
+    };
+    match wait_for(child)? {
+        Fate::Exited(0) => Ok(()),
+        Fate::Exited(number) if number < i32::from(u8::MAX) => Err(io::Error::from_raw_os_error(number)),
+        Fate::Exited(_) | Fate::Killed(_) | Fate::Stopped(_) => {
+            Err(io::Error::other("the copy did not come to an end"))
+        }
     }
 }
 

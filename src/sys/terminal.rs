@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use rustix::process::{Pid, getpgrp};
@@ -41,6 +42,12 @@ impl Terminal {
     /// As [`Terminal::give_to`].
     pub fn take(&self) -> io::Result<()> {
         self.give_to(getpgrp())
+    }
+}
+
+impl AsFd for Terminal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
     }
 }
 
