@@ -137,30 +137,13 @@ fn cover_all_in(folder: &Path, open: &[PathBuf]) -> io::Result<()> {
     Ok(())
 }
 
-/// Replaces a folder by one that holds the same entries, without sockets and without folders that hold some.
+/// Replaces a folder by one that holds the same entries but for sockets, pipes and devices. It is a picture: what is
+/// made there later, a socket say, does not show.
 fn rebuild(folder: &Path, open: &[PathBuf]) -> io::Result<()> {
     let old = Folder::hold(folder)?;
-    let entries: Vec<_> = fs::read_dir(folder)?.flatten().collect();
     mounts::empty(folder, 0o755)?;
-    for entry in entries {
-        let (Ok(kind), name) = (entry.file_type(), entry.file_name()) else { continue };
-        let (from, to) = (old.path().join(&name), folder.join(&name));
-        // Sockets, and whatever else is not named here, are left out: that is the point.
-        if kind.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(&from)?, &to)?;
-        } else if kind.is_file() {
-            show_if_there(&from, &to)?;
-        } else if kind.is_dir() && name == "user" {
-            own_runtime_folder(&to)?;
-        } else if kind.is_dir() {
-            mounts::folder(&to, fs::metadata(&from).map_or(0o755, |metadata| metadata.mode() & 0o7777))?;
-            if !sockets::holds_socket(&from) {
-                mounts::show(&from, &to)?;
-            } else if name == "systemd" {
-                resolver_files(&from, &to)?;
-            }
-        }
-    }
+    Picture { budget: PICTURE_BUDGET }.draw(&old.path(), folder, PICTURE_DEPTH)?;
+    own_runtime_folder(&folder.join("user"))?;
     for socket in open {
         if let Ok(name) = socket.strip_prefix(folder) {
             show_again(&old.path().join(name), socket)?;
@@ -169,25 +152,78 @@ fn rebuild(folder: &Path, open: &[PathBuf]) -> io::Result<()> {
     Ok(())
 }
 
-/// An empty `XDG_RUNTIME_DIR` for programs that make sockets of their own there.
+/// A copy of a folder that is bounded: somebody else fills it.
+struct Picture {
+    budget: u32,
+}
+
+/// Entries that are copied in all, and how deep. A host in use has about a hundred small files there.
+const PICTURE_BUDGET: u32 = 1_000;
+const PICTURE_DEPTH: u32 = 4;
+/// The largest file that is copied, bytes.
+const PICTURE_FILE: u64 = 64 << 10;
+
+impl Picture {
+    fn draw(&mut self, from: &Path, to: &Path, depth: u32) -> io::Result<()> {
+        // A folder that this user may not read is empty here.
+        let (Ok(entries), Ok(own)) = (fs::read_dir(from), fs::metadata(from)) else { return Ok(()) };
+        for entry in entries.flatten() {
+            if self.budget == 0 {
+                return Ok(());
+            }
+            self.budget -= 1;
+            let (from, to) = (entry.path(), to.join(entry.file_name()));
+            let Ok(metadata) = fs::symlink_metadata(&from) else { continue };
+            if metadata.is_symlink() {
+                std::os::unix::fs::symlink(fs::read_link(&from)?, &to)?;
+            } else if metadata.is_file() && metadata.dev() == own.dev() && metadata.len() <= PICTURE_FILE {
+                // One that cannot be read could not be read by the command either.
+                let _ = fs::copy(&from, &to);
+            } else if metadata.is_dir() {
+                mounts::folder(&to, metadata.mode() & 0o7777)?;
+                if metadata.dev() != own.dev() && !mounts::is_in_memory(&from) {
+                    // A drive. It is shown as it is, unless it holds a socket.
+                    if !sockets::holds_socket(&from) {
+                        mounts::show(&from, &to)?;
+                    }
+                } else if depth > 0 {
+                    self.draw(&from, &to, depth - 1)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An empty `XDG_RUNTIME_DIR`, where it is by convention, for programs that make sockets of their own there.
 fn own_runtime_folder(users: &Path) -> io::Result<()> {
-    mounts::folder(users, 0o755)?;
+    if users.is_dir() {
+        mounts::empty(users, 0o755)?;
+    } else {
+        mounts::folder(users, 0o755)?;
+    }
     mounts::folder(&users.join(geteuid().as_raw().to_string()), 0o700)
 }
 
-/// `/etc/resolv.conf` is a link to one of these where systemd resolves.
-fn resolver_files(from: &Path, to: &Path) -> io::Result<()> {
-    mounts::folder(&to.join("resolve"), 0o755)?;
-    for name in ["resolve/resolv.conf", "resolve/stub-resolv.conf"] {
-        show_if_there(&from.join(name), &to.join(name))?;
-    }
-    Ok(())
-}
+/// Where the kernel takes orders by its files.
+const SETTINGS: [&str; 11] = [
+    "/proc/sys",
+    "/proc/irq",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/scsi",
+    "/proc/acpi",
+    "/proc/driver",
+    "/proc/asound",
+    "/proc/mtrr",
+    "/proc/dynamic_debug",
+    "/sys",
+];
 
 /// Takes the switches of the machine away from root: files there belong to root by number, whatever its capabilities.
 fn protect_settings() -> io::Result<()> {
-    for path in ["/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs", "/sys"].map(Path::new) {
-        if path.is_dir() {
+    for path in SETTINGS.map(Path::new) {
+        if path.exists() {
             mounts::write_protect(path)?;
         }
     }

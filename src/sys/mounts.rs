@@ -101,6 +101,13 @@ pub fn show_file(from: &Path, to: &Path) -> io::Result<()> {
     show(from, to)
 }
 
+/// Whether a folder lies on a file system that lives in memory, and so holds nothing but the state of the running host.
+pub fn is_in_memory(path: &Path) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    rustix::fs::statfs(path).is_ok_and(|found| matches!(u64::try_from(found.f_type), Ok(TMPFS | RAMFS)))
+}
+
 /// Makes a folder with these permission bits.
 ///
 /// # Errors
