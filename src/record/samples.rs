@@ -20,11 +20,13 @@ pub(super) fn moment(after_millis: u64) -> Moment {
     }
 }
 
-fn name(text: &str) -> Name {
+/// A name.
+pub(super) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn rule(id: &str, comment: Option<&str>) -> Arc<Rule> {
+/// A rule that is known by its id.
+pub(super) fn rule(id: &str, comment: Option<&str>) -> Arc<Rule> {
     Arc::new(Rule {
         id: id.into(),
         names: Vec::new(),
@@ -203,4 +205,85 @@ pub(super) fn all() -> Vec<(&'static str, Event)> {
         ("sandbox_incomplete", sandbox(&["landlock"])),
         ("gap", Event::Gap(Gap { at: moment(900), since: moment(100), lines: 17 })),
     ]
+}
+
+/// A question that was answered.
+pub(super) fn answered(chain: &[&str], addresses: &[&str]) -> DnsEvent {
+    DnsEvent {
+        name: chain.first().map(|text| name(text)),
+        rule: None,
+        chain: chain.iter().map(|text| name(text)).collect(),
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        stripped: 0,
+        ..question()
+    }
+}
+
+/// A question that was not.
+pub(super) fn refused(text: &str, reason: Reason) -> Event {
+    Event::Dns(DnsEvent { reason, rcode: Some(5), ..answered(&[text], &[]) })
+}
+
+/// A flow that events are told of.
+#[derive(Debug, Clone)]
+pub(super) struct Told(Decided);
+
+impl Told {
+    /// One that claims a name in a TLS hello.
+    pub(super) fn named(text: &str) -> Self {
+        let (name, protocol, via) = (Some(name(text)), Some(Protocol::Tls), Some(Via::Sni));
+        Self(Decided { name, protocol, via, ..denied(Reason::Allowed) })
+    }
+
+    /// One without a name.
+    pub(super) fn nameless() -> Self {
+        Self(denied(Reason::Allowed))
+    }
+
+    pub(super) fn at(mut self, destination: &str) -> Self {
+        self.0.flow = flow(destination, Transport::Tcp);
+        self
+    }
+
+    /// The same, as another flow.
+    pub(super) fn number(&self, number: u64) -> Self {
+        let mut other = self.clone();
+        other.0.flow.id = FlowId(number);
+        other
+    }
+
+    pub(super) fn ech(mut self) -> Self {
+        self.0.ech = true;
+        self
+    }
+
+    /// Opened by an address rule, on the evidence of this chain.
+    pub(super) fn opened_by(mut self, chain: &[&str]) -> Self {
+        let chain = chain.iter().map(|text| name(text)).collect();
+        self.0.evidence = allowed().evidence.map(|evidence| Evidence { chain, ..evidence });
+        self.0.via = Some(Via::Address);
+        self
+    }
+
+    /// A port of this host.
+    pub(super) fn granted(self) -> Self {
+        let mut told = self.opened_by(&["localhost"]);
+        told.0.evidence = told.0.evidence.map(|evidence| Evidence { source: Source::Granted, ..evidence });
+        told
+    }
+
+    /// Decided for this reason.
+    pub(super) fn event(&self, reason: Reason) -> Event {
+        Event::Decided(Decided { reason, ..self.0.clone() })
+    }
+
+    /// Let pass by observe mode alone.
+    pub(super) fn would(&self, reason: Reason) -> Event {
+        Event::Decided(Decided { reason: Reason::ObservedOnly, would: Some(reason), ..self.0.clone() })
+    }
+
+    pub(super) fn closed(&self, ending: Ending, sent: u64, received: u64) -> Event {
+        let (flow, name) = (self.0.flow, self.0.name.clone());
+        Event::Closed(Closed { flow, name, at: moment(9), ending, sent, received, error: None })
+    }
 }
