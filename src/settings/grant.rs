@@ -96,6 +96,7 @@ fn parse(text: &str, kind: Kind) -> Result<Grant, Complaint> {
     }
     let option = kind.option();
     let unwrapped = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let unwrapped = unwrapped.split('/').next().unwrap_or(unwrapped);
     if unwrapped.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok() {
         return Err(fault(PatternFault::Address, text, option));
     }
@@ -155,9 +156,12 @@ fn fault(fault: PatternFault, text: &str, option: &str) -> Complaint {
                 Err(_) => "letters, digits, `-`, `_`, `.` and `*` are taken".to_owned(),
             }
         }
-        PatternFault::Everything | PatternFault::PublicSuffix => {
-            "name the domain (`*.example.com`); if it is really meant, a [[rule]] with `wide = true` in a \
-             --policy file"
+        PatternFault::Everything => {
+            "if every name is really meant: a [[rule]] with `wide = true` in a --policy file".to_owned()
+        }
+        PatternFault::PublicSuffix => {
+            "anyone can register a name there; name the domain (`*.example.com`), or write a [[rule]] with \
+             `wide = true` in a --policy file"
                 .to_owned()
         }
         PatternFault::TooLong
@@ -241,7 +245,16 @@ mod tests {
 
     #[test]
     fn ports_and_addresses_are_told_apart_from_names() {
-        for text in ["192.0.2.1", "192.0.2.1:443", "::1", "[2001:db8::1]", "[2001:db8::1]:443", "127.1:80"] {
+        for text in [
+            "192.0.2.1",
+            "192.0.2.1:443",
+            "::1",
+            "[2001:db8::1]",
+            "[2001:db8::1]:443",
+            "127.1:80",
+            "192.0.2.0/24",
+            "2001:db8::/32",
+        ] {
             assert!(hint(text, allow).starts_with("address in place of a name"), "{text}");
         }
         for text in
