@@ -234,6 +234,18 @@ pub struct DnsEvent {
     pub tapped: bool,
 }
 
+impl DnsEvent {
+    /// Returns why the client got nothing, where the gate is why: a refusal, or an answer of private addresses
+    /// alone, which were all taken out.
+    pub fn denial(&self) -> Option<Reason> {
+        if self.reason.lets_pass() {
+            let emptied = self.stripped > 0 && self.addresses.is_empty();
+            return emptied.then_some(Reason::PrivateAddress);
+        }
+        Some(self.reason)
+    }
+}
+
 /// A change of policy.
 #[derive(Debug, Clone)]
 pub struct PolicyEvent {

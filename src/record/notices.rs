@@ -108,14 +108,12 @@ fn changed(event: &Closed) -> Option<Denied> {
 
 /// An upstream that does not answer has refused nothing; whoever asked hears of it.
 fn question(event: &DnsEvent) -> Option<Denied> {
-    if event.reason.lets_pass() || event.reason == Reason::UpstreamFailed {
-        return None;
-    }
+    let reason = event.denial().filter(|reason| *reason != Reason::UpstreamFailed)?;
     Some(Denied {
         subject: Subject::of_question(event),
         resolved_from: None,
         port: None,
-        reason: event.reason,
+        reason,
         rule: event.rule.as_ref().map(|rule| Arc::clone(&rule.id)),
     })
 }
@@ -201,6 +199,18 @@ mod tests {
         assert_eq!(said.len(), MAX_NOTICES + 1);
         assert_eq!(said.last(), Some(&Notice::More));
         assert_eq!(notices.told.len(), MAX_NOTICES);
+    }
+
+    #[test]
+    fn an_answer_of_private_addresses_alone_is_told_like_the_connection_that_it_prevents() {
+        let emptied = DnsEvent { stripped: 1, ..samples::answered(&["in.example.com"], &[]) };
+        let some = DnsEvent { stripped: 1, ..samples::answered(&["www.example.com"], &["203.0.113.10"]) };
+        let events = [
+            Event::Dns(emptied),
+            Event::Dns(some),
+            Told::named("in.example.com").at("10.0.0.1:443").event(Reason::PrivateAddress),
+        ];
+        assert_eq!(told(&events), ["in.example.com dns private_address"]);
     }
 
     #[test]

@@ -153,11 +153,9 @@ impl Summary {
 
     /// Questions that were answered stand for themselves in the connections that follow.
     fn question(&mut self, event: &DnsEvent) {
-        if event.reason.lets_pass() {
-            return;
-        }
-        let outcome = if event.reason == Reason::UpstreamFailed { Outcome::Failed } else { Outcome::Denied };
-        self.count(&key(outcome, Subject::of_question(event), None, event.reason));
+        let Some(reason) = event.denial() else { return };
+        let outcome = if reason == Reason::UpstreamFailed { Outcome::Failed } else { Outcome::Denied };
+        self.count(&key(outcome, Subject::of_question(event), None, reason));
     }
 
     fn count(&mut self, key: &Key) {
