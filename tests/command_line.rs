@@ -121,7 +121,7 @@ fn a_sound_file_is_fine() {
 
 #[test]
 fn help_is_for_people() {
-    for command in ["serve", "check", "rules", "explain", "down", "completions"] {
+    for command in ["exec", "serve", "check", "rules", "explain", "down", "completions"] {
         insta::assert_snapshot!(format!("help_{command}"), said(&[command, "--help"]));
     }
     insta::assert_snapshot!("help", said(&["--help"]));
@@ -147,6 +147,13 @@ fn usage_errors_are_exit_code_two_and_leave_stdout_empty() {
         &["explain", "--config", "config/gateway.toml", "203.0.113.1"],
         &["explain", "--port", "0", "example.com"],
         &["completions", "tea"],
+        &["exec"],
+        &["exec", "--allow", "example.com"],
+        &["exec", "--alow", "example.com", "true"],
+        &["exec", "--host-port", "0", "true"],
+        &["exec", "--policy", "nowhere.toml", "true"],
+        &["exec", "--learn", "no/such/folder/rules.toml", "true"],
+        &["exec", "--learn", "/dev/null", "true"],
         &[],
     ] {
         let output = namegate(Path::new(env!("CARGO_MANIFEST_DIR")), arguments);
@@ -161,6 +168,64 @@ fn a_faulty_configuration_never_starts_the_gate() {
     std::fs::write(directory.path().join("bad.toml"), "[capture]\ninterfaces = []\n").unwrap();
     insta::assert_snapshot!(show(&namegate(directory.path(), &["serve", "--config", "bad.toml"])));
     insta::assert_snapshot!(said(&["serve", "--interface", "br0", "--dnstap", "tap", "*.com"]));
+}
+
+/// What `exec` says of its arguments. The command is one that no machine has: none of these may start it.
+fn granted(directory: &Path, options: &[&str]) -> String {
+    show(&namegate(directory, &[&["exec"], options, &["--", "no-such-program-anywhere"]].concat()))
+}
+
+macro_rules! misgranted {
+    ($($name:ident: $($option:expr),+;)*) => {$(
+        #[test]
+        fn $name() {
+            let directory = tempfile::tempdir().unwrap();
+            insta::assert_snapshot!(stringify!($name), granted(directory.path(), &[$($option),+]));
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        }
+    )*};
+}
+
+misgranted! {
+    exec_takes_names_and_no_urls: "--allow", "ok.example.com", "--allow", "https://example.com/x", "--allow", "example.com/x";
+    exec_takes_names_and_no_addresses: "--allow", "192.0.2.1:443", "--deny", "[2001:db8::1]", "--allow", "10.0.0.0/8";
+    exec_takes_ports_that_are_ports: "--allow", "example.com:https", "--allow", "example.com:", "--deny", "example.com:90-80";
+    exec_needs_a_port_where_no_name_is_read: "--allow", "tcp:db.example.net", "--deny", "tcp:db.example.net:5432";
+    exec_takes_no_empty_name_and_no_list: "--allow", "", "--allow", "a.example.com,b.example.com";
+    exec_refuses_wide_wildcards: "--allow", "*.com", "--allow", "*";
+    exec_knows_that_localhost_is_another: "--allow", "localhost:5432";
+    exec_checks_upstreams_and_targets: "--dns-upstream", "dns.example.net", "--audit", "", "--learn", "rules.toml";
+}
+
+#[test]
+fn faults_of_a_policy_file_are_told_as_check_does_before_anything_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "[capture]\ninterfaces = [\"br0\"]\n\n[[rule]]\nid = \"web\"\nnames = [\"*.example.com\"]\n\n\
+                [[rule]]\nid = \"web\"\nnames = [\"www.example.com\"]\nclients = [\"10.0.0.1\"]\nprot = 1\n";
+    std::fs::write(directory.path().join("policy.toml"), text).unwrap();
+    let options = ["--policy", "policy.toml", "--allow", "https://a.example.com", "--learn", "rules.toml"];
+    insta::assert_snapshot!(granted(directory.path(), &options));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing was started or written");
+}
+
+#[test]
+fn check_can_be_asked_for_a_policy_file_of_exec() {
+    let text = "[[rule]]\nid = \"web\"\nnames = [\"www.example.com\"]\n";
+    insta::assert_snapshot!(checked(text, &["--exec"]));
+    insta::assert_snapshot!(checked(&format!("{CAPTURE}{text}"), &["--exec"]));
+}
+
+#[test]
+fn a_policy_file_that_is_not_there_is_told_with_a_way_to_get_one() {
+    let directory = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(granted(directory.path(), &["--policy", "nowhere.toml"]));
+}
+
+#[test]
+fn a_place_for_learned_rules_that_cannot_be_written_is_found_out_before() {
+    let directory = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(granted(directory.path(), &["--learn", "no/such/folder/rules.toml"]));
+    insta::assert_snapshot!(granted(directory.path(), &["--learn", "/dev/null"]));
 }
 
 #[test]

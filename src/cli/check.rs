@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::settings::{self, Error, Report};
+use crate::settings::{self, Error, Report, SandboxArguments};
 use crate::sys::clock;
 
 use super::output::{Failure, Screen};
@@ -14,8 +14,15 @@ use super::serve::{count, unreadable};
 use super::tree::CheckArgs;
 
 pub(super) fn check(arguments: &CheckArgs, screen: &mut Screen) -> Result<ExitCode, Failure> {
-    let (rules, report) = match settings::load(&arguments.file, clock::now().wall) {
-        Ok(checked) => (Some(checked.settings.policy.rules().len()), checked.report),
+    let now = clock::now().wall;
+    let outcome = if arguments.exec {
+        let policy = SandboxArguments { policy: Some(arguments.file.clone()), ..SandboxArguments::default() };
+        settings::sandbox(&policy, now).map(|checked| (checked.settings.policy, checked.report))
+    } else {
+        settings::load(&arguments.file, now).map(|checked| (checked.settings.policy, checked.report))
+    };
+    let (rules, report) = match outcome {
+        Ok((policy, report)) => (Some(policy.rules().len()), report),
         Err(Error::Faulty { report }) => (None, report),
         Err(error @ Error::Unreadable { .. }) => return Err(unreadable(error)),
     };

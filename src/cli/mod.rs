@@ -4,9 +4,13 @@
 
 mod check;
 mod completions;
+mod exec;
 mod explain;
 mod hints;
+mod learn;
+mod notice;
 mod output;
+mod report;
 mod rules;
 mod serve;
 mod steps;
@@ -22,7 +26,8 @@ use tracing_subscriber::EnvFilter;
 use output::{Failure, Screen};
 use tree::{Cli, Command};
 
-/// Runs one command. Exit codes: 0 fine, 1 the answer is no, 2 usage or configuration, 3 the system refused.
+/// Runs one command. Exit codes: 0 fine, 1 the answer is no, 2 usage or configuration, 3 the system refused;
+/// `exec` ends as its command did.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut screen = Screen::of_process();
     let cli = match Cli::try_parse_from(arguments) {
@@ -33,7 +38,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let outcome = start_tracing(cli.verbose, &screen).and_then(|()| match &cli.command {
+    let outcome = start_tracing(&cli, &screen).and_then(|()| match &cli.command {
+        Command::Exec(arguments) => exec::exec(arguments, &mut screen),
         Command::Serve(arguments) => serve::serve(arguments, &mut screen),
         Command::Check(arguments) => check::check(arguments, &mut screen),
         Command::Rules(arguments) => rules::rules(arguments, &mut screen),
@@ -48,11 +54,21 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Sends diagnostics to stderr. `NAMEGATE_LOG` wins over `-v`; its syntax is that of `tracing`'s `EnvFilter`.
-fn start_tracing(verbose: u8, screen: &Screen) -> Result<(), Failure> {
-    let level = match verbose {
-        0 => "info",
-        1 => "debug",
-        _ => "trace",
+fn start_tracing(cli: &Cli, screen: &Screen) -> Result<(), Failure> {
+    let level = match (cli.verbose, &cli.command) {
+        // The command's own words stand on the same stream.
+        (0, Command::Exec(_)) => "warn",
+        (
+            0,
+            Command::Serve(_)
+            | Command::Check(_)
+            | Command::Rules(_)
+            | Command::Explain(_)
+            | Command::Down
+            | Command::Completions(_),
+        ) => "info",
+        (1, _) => "debug",
+        (_, _) => "trace",
     };
     let written = std::env::var("NAMEGATE_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = match &written {

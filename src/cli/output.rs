@@ -74,7 +74,7 @@ impl Screen {
 
     /// Writes talk to stderr; when nobody hears it, there is nobody to tell.
     pub(super) fn talk(&mut self, text: &str) {
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        say(text);
     }
 
     /// Says why a command failed: what, causes, a blank line, the next step.
@@ -91,4 +91,9 @@ impl Screen {
         self.talk(&text);
         ExitCode::from(failure.code)
     }
+}
+
+/// Writes talk to stderr from wherever it arises, in one piece.
+pub(super) fn say(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }

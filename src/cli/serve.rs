@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::daemon;
-use crate::settings::{self, Arguments, Checked, DEFAULT_PATH, Settings};
+use crate::settings::{self, Arguments, Checked, DEFAULT_PATH, Report, Settings};
 use crate::sys::clock;
 
 use super::output::{Failure, Screen};
@@ -28,7 +28,7 @@ pub(super) fn serve(arguments: &ServeArgs, screen: &mut Screen) -> Result<ExitCo
         (None, true) => settings::load(Path::new(DEFAULT_PATH), now),
         (None, false) => settings::from_arguments(&plain, now),
     };
-    let settings = accept(checked, screen)?;
+    let settings = accept(checked.map(both), screen)?;
     block_on(daemon::run(settings))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -46,16 +46,23 @@ pub(super) fn down(screen: &mut Screen) -> Result<ExitCode, Failure> {
 
 /// Reads a file for a command that needs a sound one.
 pub(super) fn load(file: &Path, screen: &mut Screen) -> Result<Settings, Failure> {
-    accept(settings::load(file, clock::now().wall), screen)
+    accept(settings::load(file, clock::now().wall).map(both), screen)
+}
+
+fn both(checked: Checked) -> (Settings, Report) {
+    (checked.settings, checked.report)
 }
 
 /// Says what was found on stderr; goes on when it is only warnings.
-fn accept(checked: Result<Checked, settings::Error>, screen: &mut Screen) -> Result<Settings, Failure> {
+pub(super) fn accept<T>(
+    checked: Result<(T, Report), settings::Error>,
+    screen: &mut Screen,
+) -> Result<T, Failure> {
     match checked {
-        Ok(checked) => {
-            let text = checked.report.render(screen.stderr_colour());
+        Ok((settings, report)) => {
+            let text = report.render(screen.stderr_colour());
             screen.talk(&text);
-            Ok(checked.settings)
+            Ok(settings)
         }
         Err(settings::Error::Faulty { report }) => {
             let text = report.render(screen.stderr_colour());
@@ -87,8 +94,11 @@ fn block_on<T>(work: impl Future<Output = Result<T, daemon::Error>>) -> Result<T
     let outcome = runtime.block_on(work);
     // What still blocks then, a log on a stuck disk say, does not keep the process.
     runtime.shutdown_background();
-    outcome.map_err(|error| {
-        let (code, hint) = (error.exit_code(), error.hint());
-        Failure::system(error).code(code).maybe_hint(hint)
-    })
+    outcome.map_err(refused)
+}
+
+/// Tells why the daemon could not do it.
+pub(super) fn refused(error: daemon::Error) -> Failure {
+    let (code, hint) = (error.exit_code(), error.hint());
+    Failure::system(error).code(code).maybe_hint(hint)
 }

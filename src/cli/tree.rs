@@ -2,6 +2,7 @@
 //!
 //! Values are only given their shape here; what they mean is checked by `settings`.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -15,7 +16,8 @@ use crate::settings::DEFAULT_PATH;
 #[derive(Debug, Parser)]
 #[command(name = "namegate", version, max_term_width = 100, styles = STYLES, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 fine, 1 the answer is no, 2 usage or configuration, 3 the system refused.\n\
+    after_help = "Exit codes: 0 fine, 1 the answer is no, 2 usage or configuration, 3 the system refused;\n\
+                        exec ends as its command did.\n\
                         NAMEGATE_LOG=debug (or info,namegate::proxy=debug) chooses the diagnostics on stderr."
 )]
 pub(super) struct Cli {
@@ -29,6 +31,8 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run one command that reaches only the names you allow (needs no root)
+    Exec(ExecArgs),
     /// Run the gate until it is told to stop (SIGTERM, SIGINT)
     Serve(ServeArgs),
     /// Check a configuration: every fault with its place and what to write instead
@@ -41,6 +45,78 @@ pub(super) enum Command {
     Down,
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        namegate exec --allow pypi.org --allow files.pythonhosted.org -- pip install requests\n  \
+                        namegate exec --learn rules.toml -- make test     what does it need?\n  \
+                        namegate exec --policy rules.toml -- make test    this, and nothing else\n\n\
+                        Exit code: the command's own; 128 and the number when a signal ended it.\n\
+                        Before it starts: 2 usage or configuration, 3 the system refused.")]
+pub(super) struct ExecArgs {
+    /// Let it reach this name: example.com, *.example.com (one label), **.example.com. Without a port: 80
+    /// and 443. tcp:NAME:PORT is for protocols that send no name (SSH, databases): the DNS answer alone
+    /// decides
+    #[arg(long, value_name = "NAME[:PORT]", help_heading = "What it may reach")]
+    pub(super) allow: Vec<String>,
+
+    /// Refuse this name, whatever else allows it. Without a port: every port
+    #[arg(long, value_name = "NAME[:PORT]", help_heading = "What it may reach")]
+    pub(super) deny: Vec<String>,
+
+    /// Take rules from a file too: [[rule]] tables as in a configuration
+    #[arg(long, value_name = "FILE", help_heading = "What it may reach")]
+    pub(super) policy: Option<PathBuf>,
+
+    /// The names of --allow may lead to private addresses
+    #[arg(long, help_heading = "What it may reach")]
+    pub(super) private: bool,
+
+    /// Keep this port of this host's localhost reachable
+    #[arg(long, value_name = "PORT", help_heading = "What it may reach")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) host_port: Vec<u16>,
+
+    /// Keep this unix socket of this host reachable; what listens there acts outside of the sandbox
+    #[arg(long, value_name = "PATH", help_heading = "What it may reach")]
+    pub(super) allow_socket: Vec<PathBuf>,
+
+    /// Keep this device node, besides the standard ones
+    #[arg(long, value_name = "PATH", help_heading = "What it may reach")]
+    pub(super) allow_device: Vec<PathBuf>,
+
+    /// Resolver that namegate asks [default: that of the system]
+    #[arg(long, value_name = "URL", help_heading = "What it may reach")]
+    pub(super) dns_upstream: Vec<String>,
+
+    /// Refuse nothing; what would have been refused is told by --report and --audit
+    #[arg(long, help_heading = "What you hear of it")]
+    pub(super) observe: bool,
+
+    /// Write the rules that the run needed. Implies --observe: nothing is refused meanwhile
+    #[arg(long, value_name = "FILE", help_heading = "What you hear of it")]
+    pub(super) learn: Option<PathBuf>,
+
+    /// Write every decision as a line of JSON: to a file, or - for standard output
+    #[arg(long, value_name = "TARGET", help_heading = "What you hear of it")]
+    pub(super) audit: Vec<String>,
+
+    /// Show a table on stderr at the end: names, verdicts, connections, bytes
+    #[arg(long, help_heading = "What you hear of it")]
+    pub(super) report: bool,
+
+    /// Say nothing on stderr about what is denied
+    #[arg(short, long, help_heading = "What you hear of it")]
+    pub(super) quiet: bool,
+
+    /// Go on when a protective layer is missing on this machine
+    #[arg(long)]
+    pub(super) best_effort: bool,
+
+    /// The command and its arguments; whatever follows it is its own
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
+    pub(super) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -83,6 +159,10 @@ pub(super) struct CheckArgs {
     /// Configuration file
     #[arg(value_name = "FILE", default_value = DEFAULT_PATH)]
     pub(super) file: PathBuf,
+
+    /// Check it as a policy file of exec, which captures nothing else
+    #[arg(long)]
+    pub(super) exec: bool,
 
     /// Print findings as JSON
     #[arg(long)]
@@ -161,3 +241,43 @@ const STYLES: Styles = Styles::styled()
     .header(AnsiColor::BrightBlue.on_default().bold())
     .usage(AnsiColor::BrightBlue.on_default().bold())
     .literal(AnsiColor::BrightCyan.on_default());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exec(arguments: &[&str]) -> ExecArgs {
+        let line = ["namegate", "exec"].iter().chain(arguments);
+        match Cli::try_parse_from(line).map(|cli| cli.command) {
+            Ok(Command::Exec(arguments)) => arguments,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_tree_has_no_contradictions() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn whatever_follows_the_command_is_its_own() {
+        for line in [
+            &["-q", "curl", "-v", "--allow", "x", "--", "--report"][..],
+            &["-q", "--", "curl", "-v", "--allow", "x", "--", "--report"],
+        ] {
+            let arguments = exec(line);
+            assert_eq!(arguments.command, ["curl", "-v", "--allow", "x", "--", "--report"]);
+            assert!(arguments.quiet && !arguments.report && arguments.allow.is_empty());
+        }
+        assert_eq!(exec(&["--", "-odd-program"]).command, ["-odd-program"]);
+    }
+
+    #[test]
+    fn an_option_that_is_none_is_not_taken_for_the_command() {
+        for line in
+            [&["--alow", "x", "true"][..], &["-Z", "true"], &[], &["--"], &["--host-port", "0", "true"]]
+        {
+            assert!(Cli::try_parse_from(["namegate", "exec"].iter().chain(line)).is_err(), "{line:?}");
+        }
+    }
+}
