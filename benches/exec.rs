@@ -118,7 +118,14 @@ fn this(role: &str, server: &str) -> Command {
 
 fn through_the_gate(role: &str, server: &str) -> Command {
     let mut command = Command::new(GATE);
-    command.args(["exec", "--quiet", "--dns-upstream", "udp://192.0.2.53", "--allow", "tcp:bulk.example.com:9000"]);
+    command.args([
+        "exec",
+        "--quiet",
+        "--dns-upstream",
+        "udp://192.0.2.53",
+        "--allow",
+        "tcp:bulk.example.com:9000",
+    ]);
     command.arg("--").arg(std::env::current_exe().unwrap()).args([role, server]);
     command
 }

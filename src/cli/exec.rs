@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::daemon::{self, Ended, Exec};
+use crate::daemon::{self, Exec};
 use crate::record::{Event, Learner, Listener, Notices, Summary};
 use crate::settings::{self, SandboxArguments, SandboxSettings};
 use crate::sys::clock;
@@ -28,7 +28,7 @@ pub(super) fn exec(arguments: &ExecArgs, screen: &mut Screen) -> Result<ExitCode
         summary: arguments.report.then(Summary::default),
         learner: rules_file.is_some().then(Learner::default),
     }));
-    let ended = daemon::exec(Exec {
+    let finished = daemon::exec(Exec {
         settings,
         command: arguments.command.clone(),
         allow_sockets: arguments.allow_socket.clone(),
@@ -46,7 +46,9 @@ pub(super) fn exec(arguments: &ExecArgs, screen: &mut Screen) -> Result<ExitCode
     if let (Some(file), Some(learner)) = (rules_file, &heard.learner) {
         file.write(&learner.rules()).map_err(Failure::system)?;
     }
-    Ok(exit_code(ended))
+    // Where a signal ended the command this does not return.
+    finished.suffer();
+    Ok(ExitCode::from(finished.code()))
 }
 
 fn settings(arguments: &ExecArgs, screen: &mut Screen) -> Result<SandboxSettings, Failure> {
@@ -99,14 +101,4 @@ fn listener(heard: &Arc<Mutex<Heard>>) -> Option<Listener> {
     }
     let heard = Arc::clone(heard);
     Some(Box::new(move |event| heard.lock().hear(event)))
-}
-
-/// Ends as the command did; a signal is told as shells tell it.
-fn exit_code(ended: Ended) -> ExitCode {
-    match ended {
-        Ended::Code(code) => ExitCode::from(code),
-        Ended::Signal(signal) => {
-            ExitCode::from(u8::try_from(signal).map_or(u8::MAX, |signal| signal.saturating_add(128)))
-        }
-    }
 }

@@ -4,6 +4,7 @@
 
 mod check;
 mod completions;
+mod demo;
 mod exec;
 mod explain;
 mod hints;
@@ -40,6 +41,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let outcome = start_tracing(&cli, &screen).and_then(|()| match &cli.command {
         Command::Exec(arguments) => exec::exec(arguments, &mut screen),
+        Command::Demo(arguments) => demo::demo(arguments, &mut screen),
         Command::Serve(arguments) => serve::serve(arguments, &mut screen),
         Command::Check(arguments) => check::check(arguments, &mut screen),
         Command::Rules(arguments) => rules::rules(arguments, &mut screen),
@@ -57,7 +59,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn start_tracing(cli: &Cli, screen: &Screen) -> Result<(), Failure> {
     let level = match (cli.verbose, &cli.command) {
         // The command's own words stand on the same stream.
-        (0, Command::Exec(_)) => "warn",
+        (0, Command::Exec(_) | Command::Demo(_)) => "warn",
         (
             0,
             Command::Serve(_)

@@ -33,6 +33,8 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run one command that reaches only the names you allow (needs no root)
     Exec(ExecArgs),
+    /// Show the gate at work: allowed connections pass, the classic bypasses die with a reason each
+    Demo(DemoArgs),
     /// Run the gate until it is told to stop (SIGTERM, SIGINT)
     Serve(ServeArgs),
     /// Check a configuration: every fault with its place and what to write instead
@@ -152,6 +154,21 @@ pub(super) struct ServeArgs {
     /// Names to allow on ports 80 and 443: example.com, *.example.com (one label), **.example.com
     #[arg(value_name = "NAME", requires = "interface")]
     pub(super) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A resolver, servers and an attacker run in a network of their own; needs neither root nor a network.\n\
+                        Exit code 0: every verdict is the expected one. 1: one is not."
+)]
+pub(super) struct DemoArgs {
+    /// Print the verdicts as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Be one of the demo's clients: orders from standard input, answers to standard output
+    #[arg(long, hide = true)]
+    pub(super) act: bool,
 }
 
 #[derive(Debug, Args)]
