@@ -19,7 +19,7 @@ use crate::sys::{clock, socket};
 use super::ended::{Ended, Untold};
 use super::later::{Later, Next};
 use super::standing::{Refusal, Standing};
-use super::stream::{End, Stream};
+use super::stream::{BulkRoom, End, Stream};
 
 /// Deadlines and sizes of a carried flow.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,7 @@ pub(super) struct Pipe<'a> {
     later: Option<Box<Later>>,
     standing: &'a mut Standing,
     bounds: Bounds,
+    bulk: &'a BulkRoom,
     /// The server takes no more; what it still says is delivered.
     server_deaf: bool,
     /// The kernel reported an error on the server's socket; reading will tell which.
@@ -73,7 +74,7 @@ impl<'a> Pipe<'a> {
         first: Vec<u8>,
         later: Option<Box<Later>>,
         standing: &'a mut Standing,
-        bounds: Bounds,
+        (bounds, bulk): (Bounds, &'a BulkRoom),
     ) -> Self {
         Self {
             client,
@@ -83,6 +84,7 @@ impl<'a> Pipe<'a> {
             later,
             standing,
             bounds,
+            bulk,
             server_deaf: false,
             server_failed: false,
             refused: None,
@@ -188,7 +190,7 @@ impl<'a> Pipe<'a> {
     fn turn(&mut self) -> Turn {
         let mut moved = false;
         if self.takes_from_client() {
-            moved |= self.up.read(self.client).is_some();
+            moved |= self.up.read(self.client, self.bulk).is_some();
         }
         if let Some(End::Reset(error)) = &self.up.end {
             self.error = Some(error.to_string().into());
@@ -208,7 +210,7 @@ impl<'a> Pipe<'a> {
             moved |= self.refused.is_none() && self.up.pass_end(self.server);
         }
         if self.down.wants(usize::MAX) {
-            if let Some(new) = self.down.read(self.server) {
+            if let Some(new) = self.down.read(self.server, self.bulk) {
                 moved = true;
                 if let Some(later) = &mut self.later {
                     later.answered(new);

@@ -20,6 +20,7 @@ use crate::sys::neighbours::Neighbours;
 use crate::sys::origdst::{Capture, original_destination};
 
 use super::limits::{Clients, FlowIds};
+use super::stream::BulkRoom;
 use super::{Dial, ProxyConfig, SecondLook};
 
 /// What a proxy is connected with.
@@ -51,11 +52,15 @@ pub struct Proxy {
     pub(super) policy_changes: watch::Receiver<u64>,
     pub(super) clients: Arc<Clients>,
     pub(super) ids: FlowIds,
+    pub(super) bulk: BulkRoom,
     slots: Arc<Semaphore>,
 }
 
 /// First and longest wait after `accept` failed for want of descriptors or memory.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Memory of all bulky directions beyond their first chunk, bytes.
+const BULK: usize = 64 << 20;
 
 impl Proxy {
     /// Connects a proxy.
@@ -73,6 +78,7 @@ impl Proxy {
             policy_changes,
             clients,
             ids: FlowIds::new(),
+            bulk: BulkRoom::new(BULK),
             slots: Arc::new(Semaphore::new(slots)),
         })
     }

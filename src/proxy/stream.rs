@@ -3,13 +3,33 @@
 //! Must not know why bytes are released or kept back.
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::sys::socket;
 
 /// Bytes under way in one direction before reading stops: back-pressure for a sender whose receiver is slow.
 const CHUNK: usize = 16 * 1024;
+/// The same for a direction that has proved bulky: fewer, longer reads and writes.
+const LARGEST_CHUNK: usize = 256 * 1024;
+
+/// Memory that all bulky directions share, so that many of them cost no more than a few do.
+#[derive(Debug, Clone)]
+pub(super) struct BulkRoom(Arc<Semaphore>);
+
+impl BulkRoom {
+    /// Makes room for so many bytes in all.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes / CHUNK)))
+    }
+
+    fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let chunks = u32::try_from(bytes / CHUNK).ok()?;
+        Arc::clone(&self.0).try_acquire_many_owned(chunks).ok()
+    }
+}
 
 /// How a direction ended at its sender.
 #[derive(Debug)]
@@ -27,6 +47,8 @@ pub(super) struct Stream {
     buffer: Vec<u8>,
     start: usize,
     released: usize,
+    /// Beyond the first chunk: the direction proved bulky, and there was room for it.
+    extra: Option<OwnedSemaphorePermit>,
     /// What the sender did last.
     pub(super) end: Option<End>,
     /// The end of stream was passed on.
@@ -75,15 +97,18 @@ impl Stream {
     /// Whether more is to be read: the sender goes on, and there is room for what may pass and for what
     /// is to be judged.
     pub(super) fn wants(&self, judged_at_once: usize) -> bool {
-        self.end.is_none() && self.released - self.start < CHUNK && self.unjudged().len() < judged_at_once
+        self.end.is_none()
+            && self.released - self.start < self.chunk()
+            && self.unjudged().len() < judged_at_once
     }
 
     /// Reads once; returns the bytes that are new. What the sender did at the end is kept in `end`.
-    pub(super) fn read(&mut self, from: &TcpStream) -> Option<&[u8]> {
+    pub(super) fn read(&mut self, from: &TcpStream, bulk: &BulkRoom) -> Option<&[u8]> {
         self.make_room();
         let before = self.buffer.len();
         match from.try_read_buf(&mut self.buffer) {
             Ok(0) => self.end = Some(End::Finished),
+            Ok(read) if read >= self.chunk() => self.grow(bulk),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             Err(error) => self.end = Some(End::Reset(error)),
@@ -130,6 +155,26 @@ impl Stream {
     pub(super) fn rest(&mut self) {
         if self.buffer.is_empty() && self.buffer.capacity() > 0 {
             self.buffer = Vec::new();
+            self.extra = None;
+        }
+    }
+
+    /// How much may be under way.
+    fn chunk(&self) -> usize {
+        CHUNK + self.extra.as_ref().map_or(0, |extra| extra.num_permits() * CHUNK)
+    }
+
+    /// Doubles what may be under way, where there is room.
+    fn grow(&mut self, bulk: &BulkRoom) {
+        let chunk = self.chunk();
+        if chunk >= LARGEST_CHUNK {
+            return;
+        }
+        if let Some(more) = bulk.take(chunk) {
+            match &mut self.extra {
+                Some(extra) => extra.merge(more),
+                None => self.extra = Some(more),
+            }
         }
     }
 
@@ -139,6 +184,6 @@ impl Stream {
             self.released -= self.start;
             self.start = 0;
         }
-        self.buffer.reserve(CHUNK);
+        self.buffer.reserve(self.chunk());
     }
 }

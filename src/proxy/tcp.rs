@@ -95,7 +95,8 @@ impl Proxy {
         let bounds =
             Bounds { idle: self.config.idle_timeout, head: self.config.sniff_timeout, head_bytes: limit };
         let mut standing = Standing::new(Arc::clone(&self.gate), flow, faces, claim, dialled.pin);
-        let mut pipe = Pipe::new(&client, &dialled.server, heard.bytes, later, &mut standing, bounds);
+        let carried = (bounds, &self.bulk);
+        let mut pipe = Pipe::new(&client, &dialled.server, heard.bytes, later, &mut standing, carried);
         let ended = pipe.run(changes, cut).await;
 
         self.record_closed(&flow, standing.name(), &ended).await;
