@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Floor of each room. A room imports only from floors below its own, never a neighbour.
-const FLOORS: [(&str, u8); 12] = [
+const FLOORS: [(&str, u8); 13] = [
     ("facts", 0),
     ("wire", 1),
     ("gate", 1),
