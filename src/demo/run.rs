@@ -50,7 +50,7 @@ pub fn run() -> Result<Outcome, Error> {
 
 fn bring_up() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(loopback::take_in_everything(HOME)).map(drop)
+    runtime.block_on(loopback::take_in_everything(HOME))
 }
 
 /// Makes the pipes to a client: one end for the gate to give to its command, the other for the story.

@@ -18,7 +18,7 @@ use super::network::{self, Doors, Failure};
 use super::sockets::Sources;
 use super::streams::Streams;
 use super::view::{self, Exceptions};
-use super::{Form, Spec, keeper};
+use super::{Spec, keeper};
 
 /// What the supervisor saw before the keeper was born.
 pub(super) struct Outside {
@@ -82,18 +82,19 @@ pub(super) fn live(spec: &Spec, outside: Outside, line: Line) -> ! {
 
 /// Builds network and view. The listeners end here, but for those that were handed out.
 fn build(spec: &Spec, sources: &Sources, layers: &mut Layers) -> Result<Doors, Failure> {
-    let families = network::bring_up(spec.home)?;
-    let capture = spec.capture.as_ref().map(|capture| Doors::for_every_port(spec, capture, families));
-    let capture = capture.transpose()?;
+    // The loader works while the rest is built: it needs to know no more than the listeners' port.
+    let capture = spec.capture.as_ref().map(Doors::for_every_port).transpose()?;
+    network::bring_up(spec.home)?;
     let tty = terminal::of_streams();
     let exceptions =
         Exceptions { sockets: &spec.allow_sockets, devices: &spec.allow_devices, terminal: tty.as_deref() };
     view::change(exceptions, sources, layers)
         .map_err(|error| ("change the view of the file system", error))?;
     let why = match capture {
-        Some((doors, loading)) => match loading.finish() {
+        Some((mut doors, loading)) => match loading.finish() {
             Ok(()) => {
                 layers.note(Layer::Ruleset, Ok::<(), &str>(()));
+                doors.open_the_rest(spec)?;
                 return Ok(doors);
             }
             Err(why) => why,
@@ -101,8 +102,8 @@ fn build(spec: &Spec, sources: &Sources, layers: &mut Layers) -> Result<Doors, F
         None => "there is no nft".to_owned(),
     };
     layers.note(Layer::Ruleset, Err(why));
-    let doors = Doors::for_listed_ports(spec)?;
-    debug_assert_eq!(doors.form, Form::ListedPorts);
+    let mut doors = Doors::for_listed_ports(spec)?;
+    doors.open_the_rest(spec)?;
     Ok(doors)
 }
 

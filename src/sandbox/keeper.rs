@@ -5,11 +5,13 @@
 
 use std::io::{PipeReader, Read as _, Write as _};
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
+use crate::facts::Tick;
+use crate::sys::clock;
 use crate::sys::descriptors::{self, Stream};
 use crate::sys::pass::Line;
 use crate::sys::process::{self, Birth, Fate};
@@ -28,8 +30,8 @@ struct Keeper<'a> {
     line: &'a Line,
     terminal: Option<&'a Terminal>,
     command: Pid,
-    /// Set once the supervisor is gone: when all ends.
-    end: Option<Instant>,
+    /// When the supervisor was found to be gone: some time later all ends.
+    alone_since: Option<Tick>,
 }
 
 /// Runs the command and stays until it ends.
@@ -61,7 +63,7 @@ pub(super) fn keep(spec: &Spec, line: &Line, terminal: Option<&Terminal>, in_fro
     if let Some(message) = first_words(report) {
         say(line, &message);
     }
-    Keeper { spec, line, terminal, command, end: None }.watch(&inbox)
+    Keeper { spec, line, terminal, command, alone_since: None }.watch(&inbox)
 }
 
 /// Waits until the command runs, or cannot; `None`: it ended before it said anything.
@@ -80,7 +82,7 @@ impl Keeper<'_> {
             while let Some((child, fate)) = process::reap() {
                 self.reaped(child, fate);
             }
-            let patience = self.end.map(|end| end.saturating_duration_since(Instant::now()));
+            let patience = self.alone_since.map(|since| LAST_TIME.saturating_sub(clock::tick().since(since)));
             if patience.is_some_and(|patience| patience.is_zero()) {
                 process::leave(1);
             }
@@ -99,7 +101,7 @@ impl Keeper<'_> {
     /// Waits for a signal or a message; says whether there is a message.
     fn wait(&self, inbox: &Inbox, patience: Option<Duration>) -> bool {
         let mut awaited = vec![PollFd::from_borrowed_fd(inbox.as_fd(), PollFlags::IN)];
-        if self.end.is_none() {
+        if self.alone_since.is_none() {
             awaited.push(PollFd::from_borrowed_fd(self.line.as_fd(), PollFlags::IN));
         }
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
@@ -147,6 +149,6 @@ impl Keeper<'_> {
         let command = self.command.as_raw_nonzero().get();
         let _ = signals::send(libc::SIGTERM, To::GroupOf(command));
         let _ = signals::send(libc::SIGCONT, To::GroupOf(command));
-        self.end = Some(Instant::now() + LAST_TIME);
+        self.alone_since = Some(clock::tick());
     }
 }

@@ -8,8 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command, Stdio};
 
-use crate::sys::loopback::{self, Families};
-use crate::sys::{confine, socket, udp};
+use crate::sys::{confine, loopback, socket, udp};
 
 use super::message::Part;
 use super::{Capture, Form, Spec};
@@ -30,57 +29,50 @@ pub(super) struct Loading {
 }
 
 /// Brings the network up.
-pub(super) fn bring_up(home: (Ipv4Addr, Ipv6Addr)) -> Result<Families, Failure> {
+pub(super) fn bring_up(home: (Ipv4Addr, Ipv6Addr)) -> Result<(), Failure> {
     // On this thread alone: a process with threads could not be copied any more.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()
         .map_err(|error| ("start a runtime", error))?;
-    let families = runtime
-        .block_on(loopback::take_in_everything(home))
-        .map_err(|error| ("bring the network up", error))?;
+    runtime.block_on(loopback::take_in_everything(home)).map_err(|error| ("bring the network up", error))?;
     // As outside, where the user may have the right to it: it is a port of the inside alone.
     let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
-    Ok(families)
+    Ok(())
 }
 
 impl Doors {
-    /// Opens the listeners of the form that catches every port, and starts loading the ruleset that it needs.
-    pub(super) fn for_every_port(
-        spec: &Spec,
-        capture: &Capture,
-        families: Families,
-    ) -> Result<(Self, Loading), Failure> {
-        let mut tcp = Vec::new();
+    /// Opens the listeners of the form that catches every port, and starts loading the ruleset that brings
+    /// connections there. The network need not be up yet.
+    pub(super) fn for_every_port(capture: &Capture) -> Result<(Self, Loading), Failure> {
+        let refused = |error| ("listen for connections", error);
         let four = socket::listen_transparent(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        let four = four.map_err(|error| ("listen for connections", error.source))?;
-        let port = four.local_addr().map_err(|error| ("listen for connections", error))?.port();
-        tcp.push((Part::Proxy, four));
-        if families.ipv6 {
-            let six = socket::listen_transparent(SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
-            tcp.push((Part::Proxy, six.map_err(|error| ("listen for connections", error.source))?));
-        }
-        let loading = Loading::start(capture, &(capture.script)(port, families.ipv6))
+        let four = four.map_err(|error| refused(error.source))?;
+        let port = four.local_addr().map_err(refused)?.port();
+        let six = socket::listen_transparent(SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+        let six = match six {
+            Ok(six) => Some((Part::Proxy, six)),
+            Err(error) if socket::lacks_ipv6(&error.source) => None,
+            Err(error) => return Err(refused(error.source)),
+        };
+        let loading = Loading::start(capture, &(capture.script)(port, six.is_some()))
             .map_err(|error| ("start the ruleset's loader", error))?;
-        let mut doors = Self { form: Form::EveryPort, tcp, udp: Vec::new() };
-        doors.open_the_rest(spec)?;
-        Ok((doors, loading))
+        let tcp = [(Part::Proxy, four)].into_iter().chain(six).collect();
+        Ok((Self { form: Form::EveryPort, tcp, udp: Vec::new() }, loading))
     }
 
     /// Opens the listeners of the form that needs no ruleset: one at every port of the list.
     pub(super) fn for_listed_ports(spec: &Spec) -> Result<Self, Failure> {
-        let mut doors = Self { form: Form::ListedPorts, tcp: Vec::new(), udp: Vec::new() };
+        let mut tcp = Vec::new();
         for &port in spec.ports.iter().filter(|port| **port != DNS) {
             let listener = socket::listen_everywhere(port);
-            doors
-                .tcp
-                .push((Part::Proxy, listener.map_err(|error| ("listen at the listed ports", error.source))?));
+            tcp.push((Part::Proxy, listener.map_err(|error| ("listen at the listed ports", error.source))?));
         }
-        doors.open_the_rest(spec)?;
-        Ok(doors)
+        Ok(Self { form: Form::ListedPorts, tcp, udp: Vec::new() })
     }
 
-    fn open_the_rest(&mut self, spec: &Spec) -> Result<(), Failure> {
+    /// Opens the listeners that both forms have.
+    pub(super) fn open_the_rest(&mut self, spec: &Spec) -> Result<(), Failure> {
         let dns = |error| ("listen for questions", error);
         let questions = socket::listen_everywhere(DNS).map_err(|error| dns(error.source))?;
         let everywhere = questions.local_addr().map_err(dns)?.ip();

@@ -69,7 +69,7 @@ pub(super) fn find(sources: &Sources) -> Found {
     let named = named.chain(sources.environment.iter().flat_map(|value| paths_in(value)));
     let mut candidates: Vec<PathBuf> = named.collect();
     let mut look = Scan { budget: SCAN_BUDGET, found: &mut candidates };
-    look.folder(Path::new("/tmp"), 3);
+    look.folder(Path::new("/tmp"), 2);
     look.folder(Path::new("/var/tmp"), 2);
     for folder in HOME_FOLDERS {
         if let Some(home) = &sources.home {
@@ -78,7 +78,7 @@ pub(super) fn find(sources: &Sources) -> Found {
     }
     let elsewhere = |path: &PathBuf| {
         let covered = |folder: &&str| path.starts_with(folder);
-        !REBUILT.iter().any(|folder| covered(folder))
+        !REBUILT.iter().any(covered)
             && !path.starts_with("/dev")
             && !path.starts_with("/proc")
             && !found.folders.iter().any(|(folder, _)| path.starts_with(folder))
@@ -177,7 +177,7 @@ impl Scan<'_> {
 }
 
 /// Entries that are looked at in all.
-const SCAN_BUDGET: u32 = 20_000;
+const SCAN_BUDGET: u32 = 5_000;
 
 /// Folders of the home folder where programs that run as the user have their sockets.
 const HOME_FOLDERS: [&str; 6] =

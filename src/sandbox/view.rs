@@ -108,8 +108,8 @@ fn cover_sockets(open: &[PathBuf], sources: &Sources) -> io::Result<()> {
             mounts::empty(&folder, mode)?;
         }
     }
-    let covered = sockets.iter().filter(|socket| !open.contains(socket));
-    covered.map(|socket| cover(socket)).collect()
+    let mut covered = sockets.iter().filter(|socket| !open.contains(socket));
+    covered.try_for_each(|socket| cover(socket))
 }
 
 /// Makes a socket nothing that could be connected to.

@@ -29,7 +29,8 @@ pub fn drop_capabilities() -> io::Result<()> {
     for bit in 0..=LAST_CAPABILITY {
         let one = CapabilitySet::from_bits_retain(1 << bit);
         match rustix::thread::remove_capability_from_bounding_set(one) {
-            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+            Ok(()) => {}
+            Err(rustix::io::Errno::INVAL) => break,
             // Without CAP_SETPCAP the bounding set stays; with no_new_privs nothing can be drawn from it.
             Err(rustix::io::Errno::PERM) => break,
             Err(error) => return Err(error.into()),

@@ -14,19 +14,12 @@ use rtnetlink::{LinkUnspec, RouteMessageBuilder};
 
 use super::netlink::{Netlink, os_error};
 
-/// What of it could be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Families {
-    /// Whether IPv6 is there too.
-    pub ipv6: bool,
-}
-
 /// Brings `lo` up and makes every address a local one; packets to addresses that are not the namespace's own leave
 /// from these two.
 ///
 /// # Errors
 /// The kernel refuses (`EPERM` without `CAP_NET_ADMIN` over the namespace). A kernel without IPv6 is no error.
-pub async fn take_in_everything(from: (Ipv4Addr, Ipv6Addr)) -> io::Result<Families> {
+pub async fn take_in_everything(from: (Ipv4Addr, Ipv6Addr)) -> io::Result<()> {
     let netlink = Netlink::open()?;
     up(&netlink).await?;
     add_address(&netlink, from.0.into(), 32).await?;
@@ -44,9 +37,8 @@ pub async fn take_in_everything(from: (Ipv4Addr, Ipv6Addr)) -> io::Result<Famili
         add_route(&netlink, everything.build()).await
     };
     match ipv6.await {
-        Ok(()) => Ok(Families { ipv6: true }),
-        Err(error) if lacks_ipv6(&error) => Ok(Families { ipv6: false }),
-        Err(error) => Err(error),
+        Err(error) if lacks_ipv6(&error) => Ok(()),
+        done => done,
     }
 }
 
@@ -73,10 +65,9 @@ async fn add_address(netlink: &Netlink, address: IpAddr, length: u8) -> io::Resu
 async fn add_route(netlink: &Netlink, mut route: RouteMessage) -> io::Result<()> {
     route.header.kind = RouteType::Local;
     route.header.table = TABLE_LOCAL;
-    route.header.scope = match route.header.address_family {
-        AddressFamily::Inet6 => RouteScope::Universe,
-        _ => RouteScope::Host,
-    };
+    // IPv6 has no such scope (rtnetlink(7)).
+    let six = route.header.address_family == AddressFamily::Inet6;
+    route.header.scope = if six { RouteScope::Universe } else { RouteScope::Host };
     netlink.handle().route().add(route).execute().await.map_err(os_error)
 }
 

@@ -116,7 +116,7 @@ fn open(socket: Socket, address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Whether the error says that this host has no IPv6 at all.
-fn lacks_ipv6(error: &io::Error) -> bool {
+pub fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT))
 }
 

@@ -73,6 +73,7 @@ const MISSING: &[Call] = &[
 const CLONE_NEWTIME: u64 = 0x80;
 
 /// Terminal ioctls that type on behalf of the user.
+const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541C;
 
 /// New namespaces would bring capabilities over them; the rest needs capabilities that nobody has in here.
@@ -116,6 +117,6 @@ const FORBIDDEN: &[Call] = &[
     any(libc::SYS_swapoff),
     any(libc::SYS_acct),
     any(libc::SYS_vhangup),
-    when(libc::SYS_ioctl, &[Is(1, libc::TIOCSTI as u64)]),
+    when(libc::SYS_ioctl, &[Is(1, TIOCSTI)]),
     when(libc::SYS_ioctl, &[Is(1, TIOCLINUX)]),
 ];
