@@ -2,13 +2,16 @@
 # Both install what they need from Debian's packages when it is missing (they ask sudo if you are not root).
 
 CARGO ?= cargo
-PACKAGES = nftables iproute2 util-linux curl openssl bind9-dnsutils unbound bind9 dnsdist socat python3 g++ make
+# What running needs, and building.
+RUN = nftables gcc libc6-dev
+PACKAGES = $(RUN) iproute2 util-linux curl wget git openssl bind9-dnsutils unbound bind9 dnsdist socat tmux python3 g++ make
 
 .PHONY: demo test check bench fuzz-smoke setup fmt doc deny clean
 
-# One World test told as a story: an allowed connection passes, the bypasses die with a reason each.
-demo: setup
-	@$(CARGO) test --quiet --test demo -- --nocapture
+# Allowed connections pass, the classic bypasses die with a reason each: `namegate demo`, in a network of its own.
+demo:
+	@.ci/setup $(RUN)
+	@$(CARGO) run --quiet -- demo
 
 # All of it: format, lints, unit tests, kernel tests in namespaces of their own, documentation, fuzz smoke.
 test: setup check

@@ -36,6 +36,7 @@ pub fn run() -> Result<Outcome, Error> {
     process::in_a_copy(bring_up).map_err(Error::Network)?;
     let settings = settings(&prepared)?;
     let ((one, first), (two, second)) = (behind(CLIENTS[0])?, behind(CLIENTS[1])?);
+    process::adopt_orphans().map_err(Error::Fork)?;
     let pid = match process::fork().map_err(Error::Fork)? {
         Birth::Parent(pid) => pid,
         Birth::Child => {
@@ -45,7 +46,10 @@ pub fn run() -> Result<Outcome, Error> {
         }
     };
     drop((one, two));
-    play(prepared, Gate::new(pid, [first, second]))
+    let outcome = play(prepared, Gate::new(pid, [first, second]));
+    // The sandboxes outlive their gate until their clients hear that there is no more to do.
+    process::wait_for_all();
+    outcome
 }
 
 fn bring_up() -> io::Result<()> {

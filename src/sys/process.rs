@@ -139,6 +139,24 @@ pub fn wait_for(child: Pid) -> io::Result<Fate> {
     }
 }
 
+/// Becomes the parent of every orphan among this process's descendants.
+///
+/// # Errors
+/// The kernel is older than 3.4.
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Waits until no child is left.
+pub fn wait_for_all() {
+    loop {
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
 /// Takes one child that ended or stopped, without waiting; `None`: there is none.
 pub fn reap() -> Option<(Pid, Fate)> {
     let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
