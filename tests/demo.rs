@@ -1,5 +1,10 @@
 //! `namegate demo`, as a newcomer runs it: every verdict as expected, in time, and nothing left behind.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and measures the wall clock"
+)]
 
 mod common;
 

@@ -20,6 +20,14 @@ use super::{notice, report};
 
 pub(super) fn exec(arguments: &ExecArgs, screen: &mut Screen) -> Result<ExitCode, Failure> {
     let settings = settings(arguments, screen)?;
+    if !arguments.quiet
+        && let Some(variable) =
+            PROXIES.into_iter().find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+    {
+        screen.talk(&format!(
+            "namegate: {variable} is set: the command will ask that proxy, and only the proxy's name could be judged\n"
+        ));
+    }
     let rules_file = arguments.learn.as_deref().map(RulesFile::prepare).transpose().map_err(|error| {
         Failure::usage(error).hint("--learn takes a file that can be written; it is replaced at the end")
     })?;
@@ -50,6 +58,10 @@ pub(super) fn exec(arguments: &ExecArgs, screen: &mut Screen) -> Result<ExitCode
     finished.suffer();
     Ok(ExitCode::from(finished.code()))
 }
+
+/// Variables that send programs to a proxy.
+const PROXIES: [&str; 6] =
+    ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
 
 fn settings(arguments: &ExecArgs, screen: &mut Screen) -> Result<SandboxSettings, Failure> {
     let plain = SandboxArguments {

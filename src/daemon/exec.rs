@@ -129,7 +129,7 @@ pub fn exec(run: Exec) -> Result<Finished, Error> {
         if !to_stdout {
             let _ = descriptors::silence(Stream::Output);
         }
-        let outcome = attend(running, inbox, &log, layers, program.into()).await;
+        let outcome = attend(running, inbox, &log, (layers, quiet), program.into()).await;
         end(tasks, &log).await;
         outcome
     });
@@ -175,9 +175,14 @@ impl Outside {
     /// Connects the rooms and serves the listeners.
     async fn open(self, listeners: Listeners, layers: &Layers) -> Result<(Tasks, Log), Error> {
         let Self { settings, resolver, log, host_ports, quiet } = self;
-        if !quiet {
-            tell(&listeners, layers, &ports(&settings.policy));
+        if !quiet && listeners.form == Form::ListedPorts {
+            let ports = ports(&settings.policy);
+            tracing::warn!(
+                ?ports,
+                "without nft connections are read at these ports only, and refused at every other"
+            );
         }
+        tell(layers, quiet);
         let engine = Engine::connect(Parts {
             policy: settings.policy,
             ledger: settings.ledger,
@@ -244,17 +249,10 @@ fn grant_localhost(gate: &Gate, client: Client) {
 /// As long as a TTL can be (RFC 2181 section 8).
 const LONGEST_TTL: u32 = i32::MAX.unsigned_abs();
 
-/// Says what the user of this machine should know.
-fn tell(listeners: &Listeners, layers: &Layers, ports: &[u16]) {
-    match listeners.form {
-        Form::EveryPort => {}
-        Form::ListedPorts => tracing::warn!(
-            ?ports,
-            "without nft connections are read at these ports only, and refused at every other"
-        ),
-    }
+/// Says which layers there are, and what the user of this machine should know of those that are not.
+fn tell(layers: &Layers, quiet: bool) {
     for (layer, why) in layers.missing() {
-        if layer.is_needed() {
+        if layer.is_needed() && !quiet {
             tracing::warn!(layer = layer.code(), why, "going on without a layer that the promise needs");
         } else {
             tracing::info!(layer = layer.code(), why, "not to be had here");
@@ -270,7 +268,7 @@ async fn attend(
     mut running: Running,
     inbox: Inbox,
     log: &Log,
-    mut layers: Layers,
+    (mut layers, quiet): (Layers, bool),
     command: Arc<str>,
 ) -> Result<Finished, Error> {
     let system = |source| Error::System { action: "read signals", source };
@@ -279,6 +277,7 @@ async fn attend(
         tokio::select! {
             told = running.next() => match told? {
                 Told::Started(own) => {
+                    tell(&own, quiet);
                     layers.extend(own);
                     log.record(started(&layers, Arc::clone(&command))).await;
                 }
