@@ -8,6 +8,8 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::JoinHandle;
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 use crate::sys::descriptors::{self, Kind, Stream};
 
 /// What becomes of the three streams.
@@ -75,16 +77,16 @@ impl Streams {
     pub(super) fn carry(self) -> Carriers {
         let mut carriers = Carriers::default();
         for Carried { stream, socket, reader, writer } in self.carried {
-            let mut socket = File::from(socket);
+            let socket = File::from(socket);
             match stream {
                 Stream::Input => {
                     drop(reader);
                     // Nobody waits for it: it may be reading when the command is over.
-                    std::thread::spawn(move || carry(&mut socket, writer));
+                    std::thread::spawn(move || carry(socket, writer));
                 }
                 Stream::Output | Stream::Error => {
                     drop(writer);
-                    carriers.output.push(std::thread::spawn(move || carry(reader, &mut socket)));
+                    carriers.output.push(std::thread::spawn(move || carry(reader, socket)));
                 }
             }
         }
@@ -102,7 +104,62 @@ impl Carriers {
     }
 }
 
-/// Carries until one side ends.
-fn carry(mut from: impl Read, mut to: impl Write) {
-    let _ = io::copy(&mut from, &mut to);
+/// Carries until one side ends. Whoever shares a socket may have made it non-blocking: then this waits all the same.
+fn carry(mut from: impl Read + AsFd, mut to: impl Write + AsFd) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = match from.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(read) => read,
+            Err(error) if is_worth_waiting(&error) => {
+                wait(from.as_fd(), PollFlags::IN);
+                continue;
+            }
+            Err(_) => return,
+        };
+        let mut rest = buffer.get(..read).unwrap_or_default();
+        while !rest.is_empty() {
+            match to.write(rest) {
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if is_worth_waiting(&error) => wait(to.as_fd(), PollFlags::OUT),
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+fn is_worth_waiting(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+fn wait(descriptor: BorrowedFd<'_>, what: PollFlags) {
+    // Whatever it says, the next attempt tells.
+    let _ = poll(&mut [PollFd::from_borrowed_fd(descriptor, what)], None);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_where_a_socket_does_not_block() {
+        let (mut source, near) = UnixStream::pair().unwrap();
+        let (far, mut sink) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        let carrier = std::thread::spawn(move || {
+            carry(File::from(OwnedFd::from(near)), File::from(OwnedFd::from(far)))
+        });
+        let sent: Vec<u8> = (0..3_000_000u32).map(|number| number.to_le_bytes()[0]).collect();
+        let copy = sent.clone();
+        let writer = std::thread::spawn(move || source.write_all(&copy).unwrap());
+        let mut got = Vec::new();
+        sink.read_to_end(&mut got).unwrap();
+        writer.join().unwrap();
+        carrier.join().unwrap();
+        assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+    }
 }
