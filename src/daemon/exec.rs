@@ -183,18 +183,7 @@ impl Outside {
             );
         }
         tell(layers, quiet);
-        let engine = Engine::connect(Parts {
-            policy: settings.policy,
-            ledger: settings.ledger,
-            proxy: settings.proxy,
-            dns: settings.dns,
-            on_miss: OnMiss::Deny,
-            resolver,
-            neighbours: Arc::new(Neighbours::none()),
-            log: log.clone(),
-        });
-        let own = upkeep::learn_own(&engine.gate, &Default::default()).await;
-        own.map_err(|source| Error::System { action: "list this machine's addresses", source })?;
+        let engine = connect(settings, resolver, log.clone()).await?;
         let client = Client::at(HOME.0.into());
         if !host_ports.is_empty() {
             grant_localhost(&engine.gate, client);
@@ -207,6 +196,27 @@ impl Outside {
         tasks.keep(upkeep::follow_own(gate, forwarder, Default::default(), tasks.upkeep.clone()));
         Ok((tasks, log))
     }
+}
+
+/// Connects the rooms for clients that are sandboxes.
+pub(super) async fn connect(
+    settings: SandboxSettings,
+    resolver: Arc<Pool>,
+    log: Log,
+) -> Result<Engine, Error> {
+    let engine = Engine::connect(Parts {
+        policy: settings.policy,
+        ledger: settings.ledger,
+        proxy: settings.proxy,
+        dns: settings.dns,
+        on_miss: OnMiss::Deny,
+        resolver,
+        neighbours: Arc::new(Neighbours::none()),
+        log,
+    });
+    let own = upkeep::learn_own(&engine.gate, &Default::default()).await;
+    own.map_err(|source| Error::System { action: "list this machine's addresses", source })?;
+    Ok(engine)
 }
 
 /// Serves what was made inside: every connection and question there is this client's.

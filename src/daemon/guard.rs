@@ -9,16 +9,15 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use crate::dns::{OnMiss, Pool};
+use crate::dns::Pool;
 use crate::facts::Client;
 use crate::record::Log;
 use crate::sandbox::{Sandbox, Spec, Told};
 use crate::settings::SandboxSettings;
 use crate::sys::descriptors::{self, Stream};
 use crate::sys::limits;
-use crate::sys::neighbours::Neighbours;
 
-use super::engine::{Engine, Parts, Tasks};
+use super::engine::Tasks;
 use super::{Error, exec, upkeep};
 
 /// One command.
@@ -80,18 +79,7 @@ async fn serve(
     resolver: Arc<Pool>,
     log: Log,
 ) -> Result<(), Error> {
-    let engine = Engine::connect(Parts {
-        policy: settings.policy,
-        ledger: settings.ledger,
-        proxy: settings.proxy,
-        dns: settings.dns,
-        on_miss: OnMiss::Deny,
-        resolver,
-        neighbours: Arc::new(Neighbours::none()),
-        log: log.clone(),
-    });
-    let own = upkeep::learn_own(&engine.gate, &Default::default()).await;
-    own.map_err(|source| Error::System { action: "list this machine's addresses", source })?;
+    let engine = exec::connect(settings, resolver, log.clone()).await?;
     let tasks = Tasks::default();
     let mut commands = JoinSet::new();
     for (mut sandbox, client) in sandboxes {
