@@ -93,16 +93,16 @@ struct Heard {
 }
 
 impl Heard {
-    fn hear(&mut self, event: &Event) {
-        if let Some(notice) = self.notices.as_mut().and_then(|notices| notices.hear(event)) {
-            output::say(&notice::line(&notice));
-        }
+    /// Takes an event in; returns what is to be said of it.
+    fn hear(&mut self, event: &Event) -> Option<String> {
+        let notice = self.notices.as_mut().and_then(|notices| notices.hear(event));
         if let Some(summary) = &mut self.summary {
             summary.hear(event);
         }
         if let Some(learner) = &mut self.learner {
             learner.hear(event);
         }
+        notice.map(|notice| notice::line(&notice))
     }
 }
 
@@ -112,5 +112,10 @@ fn listener(heard: &Arc<Mutex<Heard>>) -> Option<Listener> {
         return None;
     }
     let heard = Arc::clone(heard);
-    Some(Box::new(move |event| heard.lock().hear(event)))
+    Some(Box::new(move |event| {
+        let line = heard.lock().hear(event);
+        if let Some(line) = line {
+            output::say_if_heard(&line);
+        }
+    }))
 }

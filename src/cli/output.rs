@@ -5,6 +5,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// Why a command ended without its answer.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -90,6 +92,14 @@ impl Screen {
         }
         self.talk(&text);
         ExitCode::from(failure.code)
+    }
+}
+
+/// Writes a line of talk to stderr, unless nobody takes it just now: for a thread that others wait for.
+pub(super) fn say_if_heard(text: &str) {
+    let mut awaited = [PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::OUT)];
+    if poll(&mut awaited, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+        say(text);
     }
 }
 

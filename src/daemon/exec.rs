@@ -16,14 +16,14 @@ use crate::dns::{OnMiss, Pool};
 use crate::facts::{Address, Client, Name, Observation, Source};
 use crate::gate::{Action, Gate, Policy};
 use crate::nft;
-use crate::record::{Event, Listener, Log, SandboxEvent, Target};
+use crate::record::{Event, FileSink, Listener, Log, LogError, RecordConfig, SandboxEvent, Target};
 use crate::sandbox::{Capture, Ended, Form, Layers, Listeners, Running, Sandbox, Spec, Told};
 use crate::settings::SandboxSettings;
 use crate::sys::descriptors::{self, Stream};
 use crate::sys::neighbours::Neighbours;
 use crate::sys::signals::{self, Inbox, To};
 use crate::sys::udp::CapturedUdp;
-use crate::sys::{clock, limits};
+use crate::sys::{clock, confine, limits};
 
 use super::engine::{Engine, Parts, Tasks, adopt};
 use super::{Error, reload, upkeep};
@@ -52,8 +52,8 @@ pub struct Exec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finished {
     ended: Ended,
-    /// Whether it had the terminal, so that a key may have ended it.
-    in_front: bool,
+    /// Whether a key may have ended it without reaching our own group.
+    by_key: bool,
 }
 
 impl Finished {
@@ -70,11 +70,14 @@ impl Finished {
     /// Ends this process by the signal that ended the command, so that whoever waits for it sees the same. Returns
     /// where there was none, or it does nothing.
     ///
-    /// A key ends every process of the group in front, and would have ended those of ours.
+    /// A key ends every process of the group in front; where the command had to have one of its own, it is passed on to
+    /// ours.
     pub fn suffer(self) {
         if let Ended::Signal(signal) = self.ended {
+            // It is the command's death: no core file, and no report, of this process.
             limits::no_core();
-            let key = self.in_front && matches!(signal, libc::SIGINT | libc::SIGQUIT);
+            let _ = confine::hide();
+            let key = self.by_key && matches!(signal, libc::SIGINT | libc::SIGQUIT);
             signals::suffer(signal, if key { To::Group } else { To::Self_ });
         }
     }
@@ -87,6 +90,9 @@ pub(super) const HOME: (Ipv4Addr, Ipv6Addr) =
 
 /// How long the log may take to write out what is queued.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// How long a question or a connection may go on when the sandbox is gone.
+const LAST_ANSWERS: Duration = Duration::from_millis(1_200);
 
 /// Listeners in the form that needs one for each port.
 const MOST_PORTS: usize = 64;
@@ -108,6 +114,7 @@ pub fn exec(run: Exec) -> Result<Finished, Error> {
         home: HOME,
         allow_sockets: run.allow_sockets,
         allow_devices: run.allow_devices,
+        hidden: audit_files(&settings.record)?,
         best_effort: run.best_effort,
         interactive: true,
         quiet,
@@ -144,6 +151,17 @@ pub(super) fn runtime() -> std::io::Result<Runtime> {
 pub(super) fn capture() -> Option<Capture> {
     let script = Box::new(|port, ipv6| nft::inside(port, HOME, ipv6));
     Some(Capture { loader: nft::loader()?, arguments: &["-f", "-"], script })
+}
+
+/// Makes the files that the log will go to, so that they can be hidden from whom it is about.
+fn audit_files(config: &RecordConfig) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    for target in &config.to {
+        let Target::File(path) = target else { continue };
+        let made = FileSink::append(path).and_then(|_| std::fs::canonicalize(path));
+        files.push(made.map_err(|source| LogError::Open { path: path.clone(), source })?);
+    }
+    Ok(files)
 }
 
 /// The ports that rules open, 80 and 443 always: there the command hears why not.
@@ -296,17 +314,21 @@ async fn attend(
             },
             ready = ear.readable() => {
                 ready.map_err(system)?.clear_ready();
-                while let Some(signal) = inbox.next().map_err(system)? {
-                    if signal == libc::SIGCONT {
+                while let Some(arrived) = inbox.next().map_err(system)? {
+                    if arrived.number == libc::SIGCONT {
                         running.go_on();
-                    } else if signals::is_message(signal) {
-                        running.signal(signal);
+                    } else if signals::is_message(arrived.number) {
+                        running.signal(arrived);
                     }
                 }
             }
         }
     };
-    Ok(Finished { ended, in_front: running.finish() })
+    // Nothing is handed on any more: what ends other programs may end this one, while it has last things to do. A key
+    // that ended the command is not such a thing, and came here before the command's end did.
+    while let Ok(Some(_)) = inbox.next() {}
+    let _ = signals::unblock_all();
+    Ok(Finished { ended, by_key: running.finish() })
 }
 
 fn started(layers: &Layers, command: Arc<str>) -> Event {
@@ -322,7 +344,8 @@ fn started(layers: &Layers, command: Arc<str>) -> Event {
 pub(super) async fn end(tasks: Tasks, log: &Log) {
     tasks.corridors.cancel();
     tasks.serving.close();
-    tasks.serving.wait().await;
+    // Nobody is there to hear an answer.
+    let _ = timeout(LAST_ANSWERS, tasks.serving.wait()).await;
     tasks.upkeep.cancel();
     tasks.keeping.close();
     let last_words = async {

@@ -54,6 +54,7 @@ pub fn guard(mut settings: SandboxSettings, wards: Vec<Ward>) -> Result<(), Erro
             home: exec::HOME,
             allow_sockets: Vec::new(),
             allow_devices: Vec::new(),
+            hidden: Vec::new(),
             best_effort: false,
             interactive: false,
             quiet: true,

@@ -18,16 +18,18 @@ use super::message::FromKeeper;
 
 /// Becomes the command. What cannot be done is written to `report`; so is what was given up, before the end.
 pub(super) fn become_it(spec: &Spec, terminal: Option<&Terminal>, mut report: PipeWriter) -> ! {
-    // A group of its own: whom it signals by the group is inside, and keys reach it alone.
-    let _ = setpgid(None, None);
-    if let Some(terminal) = terminal {
-        let _ = terminal.give_to(getpid());
-    }
     let mut layers = Layers::default();
     if let Err(error) = descriptors::keep_plain_ones() {
         fail(report, &FromKeeper::Failed { what: "close descriptors".into(), why: error.to_string() });
     }
     give_up(spec, &mut layers);
+    if !layers.present().contains(&Layer::SignalScope) {
+        // A group of its own: it could signal the one that it shares with the world.
+        let _ = setpgid(None, None);
+        if let Some(terminal) = terminal {
+            let _ = terminal.give_to(getpid());
+        }
+    }
     if let Some((layer, why)) = layers.breach().filter(|_| !spec.best_effort).cloned() {
         fail(report, &FromKeeper::Breach { layer, why });
     }

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
@@ -14,20 +14,19 @@ use crate::sys::{confine, descriptors, process};
 
 use super::layers::{Layer, Layers};
 use super::message::{FromKeeper, FromSupervisor};
-use super::network::{self, Doors, Failure};
-use super::sockets::Sources;
+use super::network::{self, Doors, Failure, Loading};
 use super::streams::Streams;
 use super::view::{self, Exceptions};
 use super::{Spec, keeper};
 
 /// What the supervisor saw before the keeper was born.
 pub(super) struct Outside {
-    /// Where the host's sockets are.
-    pub(super) sources: Sources,
+    /// The supervisor's process id, outside.
+    pub(super) supervisor: u32,
     /// The command's streams.
     pub(super) streams: Streams,
-    /// The working folder.
-    pub(super) folder: PathBuf,
+    /// The working folder; `None`: it is gone.
+    pub(super) folder: Option<PathBuf>,
     /// Whether the keeper has a user namespace of its own.
     pub(super) own_user: bool,
     /// The terminal of the session.
@@ -51,15 +50,14 @@ pub(super) fn live(spec: &Spec, outside: Outside, line: Line) -> ! {
         Some(FromSupervisor::Mapped) => {}
         Some(_) | None => process::leave(1),
     }
-    let Outside { sources, streams, folder, own_user, terminal } = outside;
+    let Outside { supervisor, streams, folder, own_user, terminal } = outside;
     let mut layers = Layers::default();
     layers.note(Layer::Namespaces, Ok::<(), &str>(()));
     layers.note(Layer::UserNamespace, if own_user { Ok(()) } else { Err("run by root, without one") });
     let build = || -> Result<(), Failure> {
-        let doors = build(spec, &sources, &mut layers)?;
+        let doors = build(spec, supervisor, &mut layers)?;
         streams.put_in_place().map_err(|error| ("put pipes in place of sockets", error))?;
-        // By its path: what is covered now was reachable from where this process stood.
-        std::env::set_current_dir(&folder).map_err(|error| ("enter the working folder again", error))?;
+        enter(folder.as_deref(), spec.quiet).map_err(|error| ("enter the working folder again", error))?;
         if let Some((layer, why)) = layers.breach().filter(|_| !spec.best_effort).cloned() {
             say(&line, &FromKeeper::Breach { layer, why });
             process::leave(1);
@@ -80,25 +78,48 @@ pub(super) fn live(spec: &Spec, outside: Outside, line: Line) -> ! {
     keeper::keep(spec, &line, terminal.as_ref(), terminal_is_ours)
 }
 
+/// Enters the working folder by its path, where what is covered now could be reached from it otherwise.
+fn enter(folder: Option<&Path>, quiet: bool) -> io::Result<()> {
+    let Some(folder) = folder.filter(|folder| view::is_changed(folder)) else { return Ok(()) };
+    let found = folder.ancestors().find(|ancestor| std::env::set_current_dir(ancestor).is_ok());
+    match found {
+        Some(found) if found == folder => Ok(()),
+        Some(found) => {
+            if !quiet {
+                let (folder, found) = (folder.display(), found.display());
+                keeper::say_aloud(&format!("{folder} is not there inside, the command starts in {found}"));
+            }
+            Ok(())
+        }
+        None => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
 /// Builds network and view. The listeners end here, but for those that were handed out.
-fn build(spec: &Spec, sources: &Sources, layers: &mut Layers) -> Result<Doors, Failure> {
+fn build(spec: &Spec, supervisor: u32, layers: &mut Layers) -> Result<Doors, Failure> {
     // The loader works while the rest is built: it needs to know no more than the listeners' port.
     let capture = spec.capture.as_ref().map(Doors::for_every_port).transpose()?;
     network::bring_up(spec.home)?;
     let tty = terminal::of_streams();
-    let exceptions =
-        Exceptions { sockets: &spec.allow_sockets, devices: &spec.allow_devices, terminal: tty.as_deref() };
-    view::change(exceptions, sources, layers)
+    let exceptions = Exceptions {
+        sockets: &spec.allow_sockets,
+        devices: &spec.allow_devices,
+        hidden: &spec.hidden,
+        terminal: tty.as_deref(),
+    };
+    view::change(exceptions, supervisor, layers)
         .map_err(|error| ("change the view of the file system", error))?;
     let why = match capture {
-        Some((mut doors, loading)) => match loading.finish() {
-            Ok(()) => {
-                layers.note(Layer::Ruleset, Ok::<(), &str>(()));
-                doors.open_the_rest(spec)?;
-                return Ok(doors);
+        Some((mut doors, loading)) => {
+            match loading.map_err(|error| error.to_string()).and_then(Loading::finish) {
+                Ok(()) => {
+                    layers.note(Layer::Ruleset, Ok::<(), &str>(()));
+                    doors.open_the_rest(spec)?;
+                    return Ok(doors);
+                }
+                Err(why) => why,
             }
-            Err(why) => why,
-        },
+        }
         None => "there is no nft".to_owned(),
     };
     layers.note(Layer::Ruleset, Err(why));

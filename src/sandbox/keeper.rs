@@ -3,6 +3,7 @@
 //!
 //! Must not know what is outside but the supervisor's voice.
 
+use std::collections::BTreeMap;
 use std::io::{PipeReader, Read as _, Write as _};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -15,11 +16,11 @@ use crate::sys::clock;
 use crate::sys::descriptors::{self, Stream};
 use crate::sys::pass::Line;
 use crate::sys::process::{self, Birth, Fate};
-use crate::sys::signals::{self, Inbox, To};
+use crate::sys::signals::{self, Inbox, Sender, To};
 use crate::sys::terminal::Terminal;
 
 use super::inside::{hear, retire, say};
-use super::message::{Ended, FromKeeper, FromSupervisor};
+use super::message::{Ended, FromKeeper, FromSupervisor, Whom};
 use super::{Spec, command};
 
 /// How long the command may go on, cut off and told to end, when the supervisor is gone.
@@ -32,7 +33,14 @@ struct Keeper<'a> {
     command: Pid,
     /// When the supervisor was found to be gone: some time later all ends.
     alone_since: Option<Tick>,
+    /// Signals that came to this process from outside, and when: the group that we share with the supervisor got them.
+    heard: BTreeMap<i32, Tick>,
+    /// Signals to be handed on unless they come to the group too.
+    owed: Vec<(i32, Tick)>,
 }
+
+/// How long a signal that came to the supervisor alone may yet come to the group: timeout(1) sends both.
+const GROUP_LAG: Duration = Duration::from_millis(20);
 
 /// Runs the command and stays until it ends.
 pub(super) fn keep(spec: &Spec, line: &Line, terminal: Option<&Terminal>, in_front: bool) -> ! {
@@ -63,7 +71,8 @@ pub(super) fn keep(spec: &Spec, line: &Line, terminal: Option<&Terminal>, in_fro
     if let Some(message) = first_words(report) {
         say(line, &message);
     }
-    Keeper { spec, line, terminal, command, alone_since: None }.watch(&inbox)
+    Keeper { spec, line, terminal, command, alone_since: None, heard: BTreeMap::new(), owed: Vec::new() }
+        .watch(&inbox)
 }
 
 /// Waits until the command runs, or cannot; `None`: it ended before it said anything.
@@ -82,18 +91,48 @@ impl Keeper<'_> {
             while let Some((child, fate)) = process::reap() {
                 self.reaped(child, fate);
             }
-            let patience = self.alone_since.map(|since| LAST_TIME.saturating_sub(clock::tick().since(since)));
-            if patience.is_some_and(|patience| patience.is_zero()) {
+            self.pay();
+            let patience = self.patience();
+            if self.alone_since.is_some() && patience.is_some_and(|patience| patience.is_zero()) {
                 process::leave(1);
             }
             let told = self.wait(inbox, patience);
-            // Each is only a reason to look at the children, or sent by somebody inside.
-            while let Ok(Some(_)) = inbox.next() {}
+            while let Ok(Some(arrived)) = inbox.next() {
+                // From inside, and about the children, it is only a reason to look at them.
+                if arrived.sender != Sender::Process {
+                    self.heard.insert(arrived.number, clock::tick());
+                }
+            }
             if told {
                 match hear(self.line) {
                     Some(message) => self.told(message),
                     None => self.abandoned(),
                 }
+            }
+        }
+    }
+
+    /// How long there is nothing to do by itself.
+    fn patience(&self) -> Option<Duration> {
+        let now = clock::tick();
+        let end = self.alone_since.map(|since| LAST_TIME.saturating_sub(now.since(since)));
+        let owed = self.owed.iter().map(|(_, since)| GROUP_LAG.saturating_sub(now.since(*since))).min();
+        end.into_iter().chain(owed).min()
+    }
+
+    /// Hands on what did not come to the group.
+    fn pay(&mut self) {
+        let now = clock::tick();
+        let shared = process::shares_our_group(self.command);
+        for (number, since) in std::mem::take(&mut self.owed) {
+            if shared && now.since(since) < GROUP_LAG {
+                self.owed.push((number, since));
+                continue;
+            }
+            let heard = self.heard.remove(&number).filter(|_| shared);
+            // A little before counts too: the group's members get theirs one after the other.
+            if heard.is_none_or(|at| since.since(at) > GROUP_LAG) {
+                let _ = signals::send(number, To::Process(self.command.as_raw_nonzero().get()));
             }
         }
     }
@@ -124,31 +163,49 @@ impl Keeper<'_> {
         process::leave(0);
     }
 
-    fn told(&self, message: FromSupervisor) {
+    fn told(&mut self, message: FromSupervisor) {
         let command = self.command.as_raw_nonzero().get();
         match message {
-            FromSupervisor::Signal(number) => {
+            FromSupervisor::Signal { number, to: Whom::UnlessShared } => {
+                self.owed.push((number, clock::tick()));
+            }
+            FromSupervisor::Signal { number, to: Whom::Command } => {
                 let _ = signals::send(number, To::Process(command));
+            }
+            FromSupervisor::Signal { number, to: Whom::Group } => {
+                let _ = signals::send(number, self.everybody());
             }
             FromSupervisor::Continue { terminal } => {
                 if let Some(device) = self.terminal.filter(|_| terminal) {
                     let _ = device.give_to(self.command);
                 }
-                let _ = signals::send(libc::SIGCONT, To::GroupOf(command));
+                let _ = signals::send(libc::SIGCONT, self.everybody());
             }
             FromSupervisor::Mapped | FromSupervisor::Go { .. } => {}
         }
     }
 
+    /// The command's group, as far as it is inside.
+    fn everybody(&self) -> To {
+        let command = self.command.as_raw_nonzero().get();
+        if process::shares_our_group(self.command) { To::Process(command) } else { To::GroupOf(command) }
+    }
+
     /// The supervisor is gone, and with it the way out.
     fn abandoned(&mut self) {
-        if !self.spec.quiet {
-            let words = b"namegate: the gate is gone: connections are refused from now on, the command is told to end\n";
-            let _ = std::io::stderr().lock().write_all(words);
-        }
-        let command = self.command.as_raw_nonzero().get();
-        let _ = signals::send(libc::SIGTERM, To::GroupOf(command));
-        let _ = signals::send(libc::SIGCONT, To::GroupOf(command));
         self.alone_since = Some(clock::tick());
+        let _ = signals::send(libc::SIGTERM, self.everybody());
+        let _ = signals::send(libc::SIGCONT, self.everybody());
+        if !self.spec.quiet {
+            say_aloud("the gate is gone: connections are refused from now on, the command is told to end");
+        }
+    }
+}
+
+/// Says something on standard error, where somebody takes it: this process has no time to wait.
+pub(super) fn say_aloud(words: &str) {
+    let mut awaited = [PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::OUT)];
+    if poll(&mut awaited, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+        let _ = std::io::stderr().lock().write_all(format!("namegate: {words}\n").as_bytes());
     }
 }

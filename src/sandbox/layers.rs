@@ -15,7 +15,8 @@ pub enum Layer {
     Processes,
     /// `/dev` holds the standard devices only.
     Devices,
-    /// What `/proc/sys` and `/sys` show cannot be changed. Needed where the command is root.
+    /// What `/sys` shows, and `/proc/sys` to root, cannot be changed, wherever else it is mounted; other device nodes are
+    /// void.
     KernelSettings,
     /// The host's unix sockets are out of reach.
     HostSockets,

@@ -50,9 +50,39 @@ pub(super) enum FromSupervisor {
     /// The listeners are served: run the command, with the terminal or without.
     Go { terminal: bool },
     /// Hand this signal on.
-    Signal(i32),
+    Signal { number: i32, to: Whom },
     /// Let the command go on, with the terminal or without.
     Continue { terminal: bool },
+}
+
+/// Whom a signal is handed on to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// The command alone.
+    Command,
+    /// The command's whole group.
+    Group,
+    /// The command, unless it was sent to everybody in the group that it shares with us: then it has it already.
+    UnlessShared,
+}
+
+impl Whom {
+    const fn letter(self) -> char {
+        match self {
+            Self::Command => 'c',
+            Self::Group => 'g',
+            Self::UnlessShared => 'u',
+        }
+    }
+
+    const fn of_letter(letter: u8) -> Option<Self> {
+        Some(match letter {
+            b'c' => Self::Command,
+            b'g' => Self::Group,
+            b'u' => Self::UnlessShared,
+            _ => return None,
+        })
+    }
 }
 
 impl FromKeeper {
@@ -138,7 +168,7 @@ impl FromSupervisor {
         match self {
             Self::Mapped => "m".to_owned(),
             Self::Go { terminal } => format!("g{}", u8::from(terminal)),
-            Self::Signal(number) => format!("s{number}"),
+            Self::Signal { number, to } => format!("s{}{number}", to.letter()),
             Self::Continue { terminal } => format!("c{}", u8::from(terminal)),
         }
         .into_bytes()
@@ -151,7 +181,10 @@ impl FromSupervisor {
         Some(match (letter, rest) {
             ("m", "") => Self::Mapped,
             ("g", terminal) => Self::Go { terminal: terminal == "1" },
-            ("s", number) => Self::Signal(number.parse().ok()?),
+            ("s", rest) => {
+                let (to, number) = rest.split_at_checked(1)?;
+                Self::Signal { number: number.parse().ok()?, to: Whom::of_letter(*to.as_bytes().first()?)? }
+            }
             ("c", terminal) => Self::Continue { terminal: terminal == "1" },
             _ => return None,
         })
@@ -188,7 +221,8 @@ mod tests {
         for message in [
             FromSupervisor::Mapped,
             FromSupervisor::Go { terminal: true },
-            FromSupervisor::Signal(15),
+            FromSupervisor::Signal { number: 15, to: Whom::UnlessShared },
+            FromSupervisor::Signal { number: 64, to: Whom::Group },
             FromSupervisor::Continue { terminal: false },
         ] {
             assert_eq!(FromSupervisor::read(&message.spell()), Some(message));

@@ -45,6 +45,8 @@ pub struct Spec {
     pub allow_sockets: Vec<PathBuf>,
     /// Device nodes besides the ones that every program expects.
     pub allow_devices: Vec<PathBuf>,
+    /// Files that are nothing inside: the gate's own, which the user may write.
+    pub hidden: Vec<PathBuf>,
     /// Go on where a layer that the promise needs cannot be had.
     pub best_effort: bool,
     /// Whether the command may have the session's terminal.

@@ -3,12 +3,15 @@
 //! The listeners are handed out; their sockets keep to this network namespace wherever they are served. Must not
 //! know who serves them.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use crate::sys::{confine, loopback, socket, udp};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::sys::{clock, confine, loopback, socket, udp};
 
 use super::message::Part;
 use super::{Capture, Form, Spec};
@@ -44,7 +47,7 @@ pub(super) fn bring_up(home: (Ipv4Addr, Ipv6Addr)) -> Result<(), Failure> {
 impl Doors {
     /// Opens the listeners of the form that catches every port, and starts loading the ruleset that brings
     /// connections there. The network need not be up yet.
-    pub(super) fn for_every_port(capture: &Capture) -> Result<(Self, Loading), Failure> {
+    pub(super) fn for_every_port(capture: &Capture) -> Result<(Self, io::Result<Loading>), Failure> {
         let refused = |error| ("listen for connections", error);
         let four = socket::listen_transparent(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let four = four.map_err(|error| refused(error.source))?;
@@ -55,8 +58,7 @@ impl Doors {
             Err(error) if socket::lacks_ipv6(&error.source) => None,
             Err(error) => return Err(refused(error.source)),
         };
-        let loading = Loading::start(capture, &(capture.script)(port, six.is_some()))
-            .map_err(|error| ("start the ruleset's loader", error))?;
+        let loading = Loading::start(capture, &(capture.script)(port, six.is_some()));
         let tcp = [(Part::Proxy, four)].into_iter().chain(six).collect();
         Ok((Self { form: Form::EveryPort, tcp, udp: Vec::new() }, loading))
     }
@@ -114,15 +116,45 @@ impl Loading {
     }
 
     /// Waits for the end of the loading.
-    pub(super) fn finish(self) -> Result<(), String> {
-        let output = self.child.wait_with_output().map_err(|error| error.to_string())?;
-        if output.status.success() {
+    fn finish_it(&mut self) -> Result<(), String> {
+        let mut said = Vec::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            // Its end is that of the loader; a loader that hangs is none.
+            let started = clock::tick();
+            loop {
+                let left = PATIENCE.saturating_sub(clock::tick().since(started));
+                let mut awaited = [PollFd::new(&stderr, PollFlags::IN)];
+                let ready = poll(&mut awaited, Timespec::try_from(left).ok().as_ref());
+                let mut buffer = [0; 1024];
+                match ready.map(|ready| if ready == 0 { None } else { stderr.read(&mut buffer).ok() }) {
+                    Ok(Some(0)) => break,
+                    Ok(Some(read)) => said.extend_from_slice(buffer.get(..read).unwrap_or_default()),
+                    Ok(None) => return Err("it takes too long".to_owned()),
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+        }
+        let status = self.child.wait().map_err(|error| error.to_string())?;
+        if status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = String::from_utf8_lossy(&said);
         let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-        Err(format!("{}: {line}", output.status))
+        Err(format!("{status}: {line}"))
+    }
+
+    /// Waits for the end of the loading, and ends a loader that does not come to one.
+    pub(super) fn finish(mut self) -> Result<(), String> {
+        let outcome = self.finish_it();
+        if outcome.is_err() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        outcome
     }
 }
+
+/// A ruleset of twenty lines takes two milliseconds.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 const DNS: u16 = 53;

@@ -6,10 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+
+use crate::sys::mounts;
 
 /// Folders that are rebuilt without their sockets; what is made there later does not show.
 pub(super) const REBUILT: [&str; 2] = ["/run", "/var/run"];
@@ -20,10 +23,8 @@ const SESSION_FOLDERS: [&str; 2] = ["/tmp/.X11-unix", "/tmp/.ICE-unix"];
 /// What is looked at.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sources {
-    /// `/proc/net/unix` of the host's network namespace.
-    pub(super) table: String,
-    /// `/proc/self/mountinfo`.
-    pub(super) mounts: String,
+    /// `net/unix` of `/proc`: that of the host's network namespace, and of every other that can be read.
+    pub(super) tables: Vec<u8>,
     /// Values of environment variables.
     pub(super) environment: Vec<Vec<u8>>,
     /// The user's home folder.
@@ -31,20 +32,46 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Reads them; must be called in the host's network namespace.
-    pub(super) fn read() -> Self {
-        Self {
-            table: fs::read("/proc/net/unix").map_or_else(|_| String::new(), |bytes| lossy(&bytes)),
-            mounts: fs::read("/proc/self/mountinfo").map_or_else(|_| String::new(), |bytes| lossy(&bytes)),
+    /// Reads them, where `/proc` is the host's. `supervisor` is a process in the host's network namespace.
+    ///
+    /// # Errors
+    /// The kernel's list of sockets cannot be read: then nothing is known.
+    pub(super) fn read(supervisor: u32) -> io::Result<Self> {
+        Ok(Self {
+            tables: tables(supervisor)?,
             environment: std::env::vars_os().map(|(_, value)| value.as_bytes().to_vec()).collect(),
             home: std::env::var_os("HOME").map(PathBuf::from),
-        }
+        })
     }
 }
 
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// Reads the sockets of every network namespace that a visible process is in. A path leads to a socket from any of them.
+fn tables(supervisor: u32) -> io::Result<Vec<u8>> {
+    let mut tables = fs::read(format!("/proc/{supervisor}/net/unix"))?;
+    // The first entries tell two namespaces apart: they bear the numbers of their sockets.
+    let mut known = vec![tables.get(..HEAD).unwrap_or(&tables).to_vec()];
+    let processes =
+        fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    for process in processes.take(MOST_PROCESSES) {
+        let Ok(mut file) = File::open(format!("/proc/{process}/net/unix")) else { continue };
+        let mut table = vec![0; HEAD];
+        let Ok(read) = file.read(&mut table) else { continue };
+        table.truncate(read);
+        if known.contains(&table) {
+            continue;
+        }
+        known.push(table.clone());
+        if file.read_to_end(&mut table).is_ok() {
+            tables.extend(table);
+        }
+    }
+    Ok(tables)
 }
+
+/// Bytes that tell two lists apart: a heading and two entries.
+const HEAD: usize = 256;
+/// Processes that are looked at.
+const MOST_PROCESSES: usize = 4_096;
 
 /// What is to be covered outside the folders that are rebuilt.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,12 +92,18 @@ pub(super) fn find(sources: &Sources) -> Found {
             found.folders.push((folder, metadata.mode() & 0o7777));
         }
     }
-    let named = table_paths(&sources.table).chain(mount_points(&sources.mounts));
-    let named = named.chain(sources.environment.iter().flat_map(|value| paths_in(value)));
-    let mut candidates: Vec<PathBuf> = named.collect();
+    let listed = table_paths(&sources.tables);
+    let mounted = mounts::list().unwrap_or_default().into_iter().map(|mount| mount.point);
+    let named = sources.environment.iter().flat_map(|value| paths_in(value));
+    let mut candidates: Vec<PathBuf> = listed.iter().cloned().chain(mounted).chain(named).collect();
+    let folders: BTreeSet<&Path> = listed.iter().filter_map(|path| path.parent()).collect();
     let mut look = Scan { budget: SCAN_BUDGET, found: &mut candidates };
     look.folder(Path::new("/tmp"), 2);
     look.folder(Path::new("/var/tmp"), 2);
+    for folder in folders {
+        // One that was renamed stands in the list under its first name.
+        look.folder(folder, 1);
+    }
     for folder in HOME_FOLDERS {
         if let Some(home) = &sources.home {
             look.folder(&home.join(folder), 3);
@@ -115,22 +148,34 @@ pub(super) fn holds_socket(folder: &Path) -> bool {
     look(folder, 5, &mut 2_000)
 }
 
-/// Paths in the kernel's list of unix sockets: the eighth column, where there is one. Abstract ones begin with `@`
-/// and belong to a network namespace.
-fn table_paths(table: &str) -> impl Iterator<Item = PathBuf> {
-    table.lines().skip(1).filter_map(|line| {
-        let path = line.get(line.find('/')?..)?;
-        Some(PathBuf::from(path))
-    })
+/// Paths in the kernel's list of unix sockets: the eighth column, where there is one, whatever bytes it holds. Abstract
+/// ones begin with `@` and belong to a network namespace.
+fn table_paths(table: &[u8]) -> Vec<PathBuf> {
+    let mut entries: Vec<Vec<u8>> = Vec::new();
+    for line in table.split(|byte| *byte == b'\n') {
+        match entries.last_mut() {
+            // A line feed in a path: no entry begins so.
+            Some(entry) if !is_entry(line) => entry.extend([b"\n", line].concat()),
+            Some(_) | None => entries.push(line.to_vec()),
+        }
+    }
+    let paths = entries.iter().filter_map(|entry| {
+        let mut rest = entry.strip_suffix(b"\n").unwrap_or(entry);
+        // Seven words, some of them padded.
+        for _ in 0..7 {
+            rest = rest.trim_ascii_start();
+            rest = rest.get(rest.iter().position(|byte| *byte == b' ')?..)?;
+        }
+        rest.get(1..).filter(|path| path.starts_with(b"/"))
+    });
+    paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()
 }
 
-/// Mount points: a socket that is mounted by itself is one (proc_pid_mountinfo(5), fifth column).
-fn mount_points(mounts: &str) -> impl Iterator<Item = PathBuf> {
-    mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| {
-        PathBuf::from(
-            point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\"),
-        )
-    })
+/// Whether a line of the list begins an entry: `0000000000000000: `, or the heading.
+fn is_entry(line: &[u8]) -> bool {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    line.starts_with(b"Num ")
+        || (digits >= 8 && line.get(digits..).is_some_and(|rest| rest.starts_with(b": ")))
 }
 
 /// Paths in the value of an environment variable: `/a`, `unix:///a`, `unix:path=/a,guid=1`, `/a,1,0`.
@@ -192,15 +237,25 @@ mod tests {
 
     #[test]
     fn the_kernels_list_gives_paths_and_no_abstract_names() {
-        let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
-                     0000: 00000002 00000000 00010000 0001 01 22 /run/a.sock\n\
-                     0000: 00000002 00000000 00010000 0001 01 23 @/abstract is not told apart by the slash\n\
-                     0000: 00000002 00000000 00000000 0001 03 24\n\
-                     0000: 00000002 00000000 00010000 0001 01 25 /home/user/with space.sock\n";
-        let paths: Vec<_> = table_paths(table).collect();
-        assert!(
-            paths.contains(&"/run/a.sock".into()) && paths.contains(&"/home/user/with space.sock".into())
-        );
+        let table = b"Num       RefCount Protocol Flags    Type St Inode Path\n\
+                     00000000aa: 00000002 00000000 00010000 0001 01    22 /run/a.sock\n\
+                     00000000ab: 00000002 00000000 00010000 0001 01 23 @/abstract\n\
+                     00000000ac: 00000002 00000000 00000000 0001 03 24\n\
+                     00000000ad: 00000002 00000000 00010000 0001 01 25 /home/user/with space.sock\n\
+                     00000000ae: 00000002 00000000 00010000 0001 01 26 /tmp/odd\xff\nsecond line: no entry\n\
+                     00000000af: 00000002 00000000 00010000 0001 01 27 /tmp/last\n";
+        let odd = OsStr::from_bytes(b"/tmp/odd\xff\nsecond line: no entry");
+        let expected: Vec<PathBuf> =
+            vec!["/run/a.sock".into(), "/home/user/with space.sock".into(), odd.into(), "/tmp/last".into()];
+        assert_eq!(table_paths(table), expected);
+    }
+
+    #[test]
+    fn the_list_of_this_process_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("listening");
+        let _listener = UnixListener::bind(&path).unwrap();
+        assert!(table_paths(&tables(std::process::id()).unwrap()).contains(&path));
     }
 
     #[test]

@@ -16,15 +16,15 @@ use tokio::io::unix::AsyncFd;
 use crate::sys::descriptors;
 use crate::sys::pass::Line;
 use crate::sys::process::{self, Birth, Namespaces};
-use crate::sys::signals::{self, To};
-use crate::sys::terminal::Terminal;
+use crate::sys::signals::{self, Arrived, Sender, To};
+use crate::sys::terminal::{self, Terminal};
 
 use super::diagnosis::{Diagnosis, Facts, Obstacle};
 use super::error::{Error, refused};
 use super::inside::{self, Outside};
-use super::layers::Layers;
-use super::message::{Ended, FromKeeper, FromSupervisor, Part};
-use super::sockets::{self, Sources};
+use super::layers::{Layer, Layers};
+use super::message::{Ended, FromKeeper, FromSupervisor, Part, Whom};
+use super::sockets;
 use super::streams::{Carriers, Streams};
 use super::{Form, Listeners, Spec, identity};
 
@@ -36,8 +36,20 @@ pub struct Sandbox {
     program: String,
     carriers: Carriers,
     terminal: Option<Terminal>,
-    /// Whether the command has the terminal, as far as we gave it.
-    in_front: bool,
+    /// Whether this process's group had the terminal when the command began.
+    was_in_front: bool,
+    /// Whether the command has the terminal because we gave it.
+    given: bool,
+    grouping: Grouping,
+}
+
+/// Which process group the command is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grouping {
+    /// Ours: keys and signals to the group reach it by themselves, and Landlock keeps its own inside.
+    Shared,
+    /// One of its own, so that it cannot signal ours.
+    Own,
 }
 
 /// What the sandbox tells.
@@ -66,24 +78,33 @@ impl Sandbox {
         for path in &mut spec.allow_devices {
             *path = existing(path, "a path below /dev", |path| path.starts_with("/dev"))?;
         }
-        let folder = std::env::current_dir().map_err(refused("tell the working folder"))?;
+        let folder = std::env::current_dir().ok();
         let streams = Streams::look().map_err(refused("look at the standard streams"))?;
         let (line, far) = Line::pair().map_err(refused("make a pair of sockets"))?;
         let program =
             spec.command.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
-        let sources = Sources::read();
+        let supervisor = std::process::id();
         let (birth, own_user) = born()?;
         let terminal = spec.interactive.then(Terminal::of_session).flatten();
         let keeper = match birth {
             Birth::Child => {
                 drop(line);
-                inside::live(&spec, Outside { sources, streams, folder, own_user, terminal }, far)
+                inside::live(&spec, Outside { supervisor, streams, folder, own_user, terminal }, far)
             }
             Birth::Parent(keeper) => keeper,
         };
         drop(far);
         let carriers = streams.carry();
-        let sandbox = Self { line, keeper, program, carriers, terminal, in_front: false };
+        let sandbox = Self {
+            line,
+            keeper,
+            program,
+            carriers,
+            terminal,
+            was_in_front: false,
+            given: false,
+            grouping: Grouping::Shared,
+        };
         if own_user {
             identity::map(keeper)
                 .map_err(|error| build_failed("name the user".to_owned(), error.to_string()))?;
@@ -130,9 +151,20 @@ impl Sandbox {
             descriptors::readable(self.line.as_fd().try_clone_to_owned()?)
         };
         let ear = listen().map_err(refused("listen to the sandbox"))?;
-        self.in_front = self.terminal.as_ref().is_some_and(Terminal::is_ours);
-        self.say(FromSupervisor::Go { terminal: self.in_front });
+        self.was_in_front = self.terminal.as_ref().is_some_and(Terminal::is_ours);
+        // A command that shares our group has it already.
+        self.say(FromSupervisor::Go { terminal: self.was_in_front && terminal::is_every_stream() });
         Ok(Running { sandbox: self, ear })
+    }
+
+    /// Gives the command the terminal, and lets it go on, if this process's group has it to give.
+    fn give_terminal(&mut self) -> bool {
+        let ours = self.terminal.as_ref().is_some_and(Terminal::is_ours);
+        if ours {
+            self.given = true;
+            self.say(FromSupervisor::Continue { terminal: true });
+        }
+        ours
     }
 
     fn say(&self, message: FromSupervisor) {
@@ -146,7 +178,10 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         let _ = rustix::process::kill_process(self.keeper, Signal::KILL);
         let _ = process::wait_for(self.keeper);
-        if let Some(terminal) = self.terminal.as_ref().filter(|_| self.in_front) {
+        // A shell inside may have left it with a group that is gone. Nobody else's is taken away.
+        if let Some(terminal) = self.terminal.as_ref().filter(|_| self.was_in_front || self.given)
+            && !terminal.front_is_there()
+        {
             let _ = terminal.take();
         }
     }
@@ -174,7 +209,13 @@ impl Running {
         };
         let parcel = parcel.ok_or(Error::Gone("was killed"))?;
         match FromKeeper::read(&parcel.bytes) {
-            Some(FromKeeper::Started(layers)) => Ok(Told::Started(layers)),
+            Some(FromKeeper::Started(layers)) => {
+                if !layers.present().contains(&Layer::SignalScope) {
+                    self.sandbox.grouping = Grouping::Own;
+                    self.sandbox.given = self.sandbox.was_in_front && terminal::is_every_stream();
+                }
+                Ok(Told::Started(layers))
+            }
             Some(FromKeeper::Stopped(signal)) => Ok(Told::Stopped(signal)),
             Some(FromKeeper::Ended(ended)) => Ok(Told::Ended(ended)),
             Some(FromKeeper::NoCommand(number)) => Err(Error::Command {
@@ -187,35 +228,61 @@ impl Running {
         }
     }
 
-    /// Hands a signal on to the command.
-    pub fn signal(&self, number: i32) {
-        self.sandbox.say(FromSupervisor::Signal(number));
+    /// Hands a signal on to the command, unless it has it already.
+    pub fn signal(&mut self, Arrived { number, sender }: Arrived) {
+        let sandbox = &mut self.sandbox;
+        let to = match (sandbox.grouping, sender) {
+            (Grouping::Shared, Sender::Kernel) => return,
+            (Grouping::Shared, Sender::Process | Sender::Outside) => Whom::UnlessShared,
+            (Grouping::Own, Sender::Process | Sender::Outside) => Whom::Command,
+            (Grouping::Own, Sender::Kernel) => {
+                // A key, and the command is not in front yet.
+                sandbox.give_terminal();
+                Whom::Group
+            }
+        };
+        sandbox.say(FromSupervisor::Signal { number, to });
     }
 
     /// Stops as the command did, until somebody lets this process go on; then lets the command go on.
     pub fn stop_too(&mut self, signal: i32) {
-        // Keys stop the group in front; a signal from elsewhere stops one process.
-        let to = if signal == libc::SIGSTOP { To::Self_ } else { To::Group };
-        self.sandbox.in_front = false;
-        signals::suffer(signal, to);
+        let wants_terminal = matches!(signal, libc::SIGTTIN | libc::SIGTTOU);
+        let sandbox = &mut self.sandbox;
+        let to = match sandbox.grouping {
+            // Whoever stopped it stopped the group, or meant it alone.
+            Grouping::Shared => To::Self_,
+            Grouping::Own => {
+                if wants_terminal && sandbox.give_terminal() {
+                    return;
+                }
+                if sandbox.given && signal != libc::SIGSTOP { To::Group } else { To::Self_ }
+            }
+        };
+        sandbox.given = false;
+        let stopped = signals::suffer(signal, to);
+        if !stopped && wants_terminal {
+            // Nobody will ever put us in front: as if the terminal had gone.
+            sandbox.say(FromSupervisor::Signal { number: libc::SIGHUP, to: Whom::Group });
+        }
         self.go_on();
     }
 
     /// Lets the command go on, with the terminal if this process's group has it.
     pub fn go_on(&mut self) {
-        let terminal = self.sandbox.terminal.as_ref().is_some_and(Terminal::is_ours);
-        self.sandbox.in_front |= terminal;
-        self.sandbox.say(FromSupervisor::Continue { terminal });
+        let sandbox = &mut self.sandbox;
+        if sandbox.grouping == Grouping::Shared || !sandbox.give_terminal() {
+            sandbox.say(FromSupervisor::Continue { terminal: false });
+        }
     }
 
     /// Ends the sandbox: nothing of it is left when this returns, and all that the command wrote has been passed on.
-    /// Says whether the command had the terminal.
+    /// Says whether a key may have ended the command without reaching our own group.
     pub fn finish(mut self) -> bool {
-        let in_front = self.sandbox.in_front;
+        let given = self.sandbox.given;
         let carriers = std::mem::take(&mut self.sandbox.carriers);
         drop(self.sandbox);
         carriers.finish();
-        in_front
+        given
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! Must not know where sockets are found, nor what runs inside.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
 
-use crate::sys::mounts::{self, Folder};
+use crate::sys::mounts::{self, Folder, Mount};
 
 use super::layers::{Layer, Layers};
 use super::sockets::{self, Found, REBUILT, Sources};
@@ -21,21 +22,32 @@ pub(super) struct Exceptions<'a> {
     pub(super) sockets: &'a [PathBuf],
     /// Paths below `/dev`.
     pub(super) devices: &'a [PathBuf],
+    /// Files that are nothing inside: the gate's own.
+    pub(super) hidden: &'a [PathBuf],
     /// The terminal that the command's streams are, if any.
     pub(super) terminal: Option<&'a Path>,
 }
 
-/// Changes the view, and notes which layers could be had.
-pub(super) fn change(exceptions: Exceptions<'_>, sources: &Sources, layers: &mut Layers) -> io::Result<()> {
+/// Changes the view, and notes which layers could be had. `supervisor` is a process in the host's network namespace.
+pub(super) fn change(exceptions: Exceptions<'_>, supervisor: u32, layers: &mut Layers) -> io::Result<()> {
     mounts::part()?;
+    let sources = Sources::read(supervisor);
+    let before = mounts::list()?;
     layers.note(Layer::Processes, mounts::processes(Path::new("/proc")));
     layers.note(Layer::Devices, devices(exceptions));
-    layers.note(Layer::HostSockets, cover_sockets(exceptions.sockets, sources));
-    // For everybody else the permission bits of these files are enough.
-    if geteuid().is_root() {
-        layers.note(Layer::KernelSettings, protect_settings());
+    layers.note(Layer::HostSockets, sources.and_then(|sources| cover_sockets(exceptions.sockets, &sources)));
+    layers.note(Layer::KernelSettings, protect_settings(&before));
+    for path in exceptions.hidden {
+        mounts::show(Path::new("/dev/null"), path)?;
     }
     Ok(())
+}
+
+/// Whether a folder may look different inside, so that standing in it could show what is covered.
+pub(super) fn is_changed(folder: &Path) -> bool {
+    let changed =
+        REBUILT.iter().chain(["/dev", "/proc", "/sys"].iter()).any(|changed| folder.starts_with(changed));
+    changed || folder.starts_with("/tmp")
 }
 
 /// Mounts a `/dev` of the standard devices.
@@ -72,10 +84,7 @@ fn devices(exceptions: Exceptions<'_>) -> io::Result<()> {
 }
 
 fn show_if_there(from: &Path, to: &Path) -> io::Result<()> {
-    match mounts::show_file(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        shown => shown,
-    }
+    if from.exists() { mounts::show_file(from, to) } else { Ok(()) }
 }
 
 /// Shows a file or folder of an old view at its place, and makes the place.
@@ -142,7 +151,7 @@ fn cover_all_in(folder: &Path, open: &[PathBuf]) -> io::Result<()> {
 fn rebuild(folder: &Path, open: &[PathBuf]) -> io::Result<()> {
     let old = Folder::hold(folder)?;
     mounts::empty(folder, 0o755)?;
-    Picture { budget: PICTURE_BUDGET }.draw(&old.path(), folder, PICTURE_DEPTH)?;
+    draw(&old.path(), folder)?;
     own_runtime_folder(&folder.join("user"))?;
     for socket in open {
         if let Ok(name) = socket.strip_prefix(folder) {
@@ -152,47 +161,55 @@ fn rebuild(folder: &Path, open: &[PathBuf]) -> io::Result<()> {
     Ok(())
 }
 
-/// A copy of a folder that is bounded: somebody else fills it.
-struct Picture {
-    budget: u32,
-}
-
-/// Entries that are copied in all, and how deep. A host in use has about a hundred small files there.
-const PICTURE_BUDGET: u32 = 1_000;
-const PICTURE_DEPTH: u32 = 4;
+/// Entries of one folder, and folders, that are copied: somebody else fills them. A host in use has some hundred small
+/// files there, most of them in one folder that nobody misses.
+const PICTURE_ENTRIES: usize = 200;
+const PICTURE_FOLDERS: usize = 300;
 /// The largest file that is copied, bytes.
 const PICTURE_FILE: u64 = 64 << 10;
 
-impl Picture {
-    fn draw(&mut self, from: &Path, to: &Path, depth: u32) -> io::Result<()> {
+/// Copies a folder, the nearest folders first. What is gone meanwhile is left out.
+fn draw(from: &Path, to: &Path) -> io::Result<()> {
+    let mut folders = VecDeque::from([(from.to_owned(), to.to_owned())]);
+    for _ in 0..PICTURE_FOLDERS {
+        let Some((from, to)) = folders.pop_front() else { return Ok(()) };
         // A folder that this user may not read is empty here.
-        let (Ok(entries), Ok(own)) = (fs::read_dir(from), fs::metadata(from)) else { return Ok(()) };
-        for entry in entries.flatten() {
-            if self.budget == 0 {
-                return Ok(());
-            }
-            self.budget -= 1;
+        let (Ok(entries), Ok(own)) = (fs::read_dir(&from), fs::metadata(&from)) else { continue };
+        for entry in entries.flatten().take(PICTURE_ENTRIES) {
             let (from, to) = (entry.path(), to.join(entry.file_name()));
             let Ok(metadata) = fs::symlink_metadata(&from) else { continue };
             if metadata.is_symlink() {
-                std::os::unix::fs::symlink(fs::read_link(&from)?, &to)?;
-            } else if metadata.is_file() && metadata.dev() == own.dev() && metadata.len() <= PICTURE_FILE {
-                // One that cannot be read could not be read by the command either.
-                let _ = fs::copy(&from, &to);
+                if let Ok(target) = fs::read_link(&from) {
+                    std::os::unix::fs::symlink(target, &to)?;
+                }
+            } else if metadata.is_file() {
+                if metadata.dev() == own.dev() && metadata.len() <= PICTURE_FILE && may_read(&metadata) {
+                    let _ = fs::copy(&from, &to);
+                }
             } else if metadata.is_dir() {
                 mounts::folder(&to, metadata.mode() & 0o7777)?;
-                if metadata.dev() != own.dev() && !mounts::is_in_memory(&from) {
-                    // A drive. It is shown as it is, unless it holds a socket.
-                    if !sockets::holds_socket(&from) {
-                        mounts::show(&from, &to)?;
-                    }
-                } else if depth > 0 {
-                    self.draw(&from, &to, depth - 1)?;
+                if metadata.dev() == own.dev() || mounts::is_in_memory(&from) {
+                    folders.push_back((from, to));
+                } else if !sockets::holds_socket(&from) {
+                    // A drive: shown as it is.
+                    mounts::show(&from, &to)?;
                 }
             }
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// Whether the command may read a file: this process can read more.
+fn may_read(metadata: &fs::Metadata) -> bool {
+    let mode = metadata.mode();
+    if metadata.uid() == geteuid().as_raw() {
+        return mode & 0o400 != 0;
+    }
+    let group = metadata.gid();
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    let ours = group == getegid().as_raw() || groups.iter().any(|ours| ours.as_raw() == group);
+    mode & if ours { 0o040 } else { 0o004 } != 0
 }
 
 /// An empty `XDG_RUNTIME_DIR`, where it is by convention, for programs that make sockets of their own there.
@@ -206,7 +223,7 @@ fn own_runtime_folder(users: &Path) -> io::Result<()> {
 }
 
 /// Where the kernel takes orders by its files.
-const SETTINGS: [&str; 11] = [
+const SETTINGS: [&str; 10] = [
     "/proc/sys",
     "/proc/irq",
     "/proc/bus",
@@ -217,20 +234,49 @@ const SETTINGS: [&str; 11] = [
     "/proc/asound",
     "/proc/mtrr",
     "/proc/dynamic_debug",
-    "/sys",
 ];
 
-/// Takes the switches of the machine away from root: files there belong to root by number, whatever its capabilities.
-fn protect_settings() -> io::Result<()> {
-    for path in SETTINGS.map(Path::new) {
-        if path.exists() {
+/// File systems by which the kernel takes orders, or that hold its devices.
+const KERNEL_KINDS: [&str; 12] = [
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "configfs",
+    "bpf",
+    "efivarfs",
+    "pstore",
+    "devtmpfs",
+];
+
+/// Takes the switches of the machine away: files there may belong to this user, and to root by number, whatever its
+/// capabilities. `mounts` are those from before anything was changed.
+fn protect_settings(before: &[Mount]) -> io::Result<()> {
+    mounts::write_protect(Path::new("/sys"))?;
+    if geteuid().is_root() {
+        for path in SETTINGS.map(Path::new).into_iter().filter(|path| path.exists()) {
             mounts::write_protect(path)?;
         }
-    }
-    for path in ["/proc/sysrq-trigger", "/proc/kcore"].map(Path::new) {
-        if path.exists() {
-            mounts::show(Path::new("/dev/null"), path)?;
+        for path in ["/proc/sysrq-trigger", "/proc/kcore"].map(Path::new) {
+            if path.exists() {
+                mounts::show(Path::new("/dev/null"), path)?;
+            }
         }
     }
-    Ok(())
+    // The same under another path, as a chroot has it.
+    let usual = |mount: &&Mount| ["/proc", "/sys", "/dev"].iter().any(|path| mount.point.starts_with(path));
+    let kernels = before.iter().filter(|mount| KERNEL_KINDS.contains(&mount.kind.as_str()));
+    for mount in kernels.filter(|mount| !usual(mount)) {
+        hide(&mount.point)?;
+    }
+    mounts::forbid_devices_but(Path::new("/dev"))
+}
+
+/// Covers a file or folder by nothing. One that cannot be reached need not be.
+fn hide(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    if metadata.is_dir() { mounts::empty(path, 0o555) } else { mounts::show(Path::new("/dev/null"), path) }
 }

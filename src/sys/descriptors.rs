@@ -50,7 +50,7 @@ pub fn keep_plain_ones() -> io::Result<usize> {
         let Some(descriptor) = borrow(number) else { continue };
         // One that is closed is the one that listed the folder.
         let closes = fcntl_getfd(descriptor).map_or(true, |flags| flags.contains(FdFlags::CLOEXEC));
-        if closes || kind(descriptor).is_ok_and(|kind| kind == Kind::Plain) {
+        if closes || (kind(descriptor).is_ok_and(|kind| kind == Kind::Plain) && !is_the_kernels(descriptor)) {
             continue;
         }
         fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
@@ -58,6 +58,26 @@ pub fn keep_plain_ones() -> io::Result<usize> {
     }
     Ok(cut)
 }
+
+/// Whether a file is a handle on the kernel: a namespace, a setting.
+fn is_the_kernels(descriptor: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(descriptor)
+        .is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| KERNEL_FILE_SYSTEMS.contains(&kind)))
+}
+
+/// nsfs, proc, sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, bpf, configfs (linux/magic.h).
+const KERNEL_FILE_SYSTEMS: [u64; 10] = [
+    0x6e73_6673,
+    0x9fa0,
+    0x6265_6572,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x6462_6720,
+    0x7472_6163,
+    0x7363_6673,
+    0xcafe_4a11,
+    0x6265_6570,
+];
 
 /// Closes every descriptor from 3 on that is not meant to be inherited, but for these: in a copy of a process that
 /// goes on by itself, what belonged to the original must not stay open.

@@ -2,16 +2,17 @@
 //!
 //! Must not know why something is covered.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, unmount,
+    MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change, mount_remount,
 };
 
 /// A folder as it is now, whatever will be mounted over it.
@@ -116,23 +117,110 @@ pub fn folder(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().mode(mode).create(path)
 }
 
-/// Takes away what was mounted last over a path.
-///
-/// # Errors
-/// Nothing was, or it was there when this namespace was made.
-pub fn uncover(path: &Path) -> io::Result<()> {
-    Ok(unmount(path, UnmountFlags::DETACH)?)
-}
-
 /// Makes everything at and beneath `path` read-only. It is made a mount of its own first.
 ///
 /// # Errors
-/// `ENOSYS` before Linux 5.12; else those of the kernel.
-#[expect(unsafe_code, reason = "mount_setattr(2) has no safe wrapper yet")]
+/// Those of the kernel.
 pub fn write_protect(path: &Path) -> io::Result<()> {
     show(path, path)?;
+    change(path, libc::MOUNT_ATTR_RDONLY, 0, MountFlags::RDONLY)
+}
+
+/// Makes every device node void but for those beneath `devices`.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn forbid_devices_but(devices: &Path) -> io::Result<()> {
+    match set_attributes(Path::new("/"), libc::MOUNT_ATTR_NODEV, 0) {
+        Ok(()) => set_attributes(devices, 0, libc::MOUNT_ATTR_NODEV),
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            let others = list()?.into_iter().filter(|mount| !mount.point.starts_with(devices));
+            others.map(|mount| remount(&mount.point, MountFlags::NODEV)).collect()
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn change(path: &Path, set: u64, clear: u64, flag: MountFlags) -> io::Result<()> {
+    match set_attributes(path, set, clear) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            let beneath = list()?.into_iter().filter(|mount| mount.point.starts_with(path));
+            beneath.map(|mount| remount(&mount.point, flag)).collect()
+        }
+        changed => changed,
+    }
+}
+
+/// Changes one mount as Linux before 5.12 can: what it forbids already stays forbidden. One that is covered, gone or out
+/// of reach needs no change.
+fn remount(point: &Path, flag: MountFlags) -> io::Result<()> {
+    let Ok(found) = rustix::fs::statvfs(point) else { return Ok(()) };
+    let kept = [
+        (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ];
+    let kept = kept.into_iter().filter(|(there, _)| found.f_flag.contains(*there));
+    let flags = kept.fold(flag | MountFlags::BIND, |flags, (_, kept)| flags | kept);
+    Ok(mount_remount(point, flags, c"")?)
+}
+
+/// A mount of this namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Where.
+    pub point: PathBuf,
+    /// The kind of file system.
+    pub kind: String,
+}
+
+/// Lists the mounts of this namespace.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn list() -> io::Result<Vec<Mount>> {
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    Ok(table.split(|byte| *byte == b'\n').filter_map(read_mount).collect())
+}
+
+/// Reads a line of proc_pid_mountinfo(5): the fifth word is the mount point, the first one behind the dash the kind.
+fn read_mount(line: &[u8]) -> Option<Mount> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let point = unescape(words.nth(4)?);
+    let kind = words.skip_while(|word| *word != b"-").nth(1)?;
+    Some(Mount { point: OsString::from_vec(point).into(), kind: String::from_utf8_lossy(kind).into_owned() })
+}
+
+/// Space, tabulator, line feed and backslash stand as three octal digits.
+fn unescape(word: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let digits =
+            tail.get(..3).filter(|_| byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(meant) => {
+                plain.push(meant);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            None => {
+                plain.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    plain
+}
+
+/// Changes every mount at and beneath a path (Linux 5.12).
+#[expect(unsafe_code, reason = "mount_setattr(2) has no safe wrapper yet")]
+fn set_attributes(path: &Path, set: u64, clear: u64) -> io::Result<()> {
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).map_err(io::Error::other)?;
-    let mut attributes = Attributes { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, user: 0 };
+    let attributes = Attributes { set, clear, propagation: 0, user: 0 };
     // SAFETY: the path ends with a zero, the attributes are four 64-bit fields as the kernel has them
     // (`struct mount_attr`), and both outlive the call.
     let outcome = unsafe {
@@ -141,7 +229,7 @@ pub fn write_protect(path: &Path) -> io::Result<()> {
             libc::AT_FDCWD,
             path.as_ptr(),
             libc::AT_RECURSIVE,
-            &raw mut attributes,
+            &raw const attributes,
             size_of::<Attributes>(),
         )
     };
@@ -154,4 +242,19 @@ struct Attributes {
     clear: u64,
     propagation: u64,
     user: u64,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_read_with_all_that_its_path_may_hold() {
+        let line = b"36 35 98:0 /mnt1 /mnt\\040two\\134 rw,noatime master:1 shared:2 - ext3 /dev/root rw";
+        let mount = Mount { point: "/mnt two\\".into(), kind: "ext3".to_owned() };
+        assert_eq!(read_mount(line), Some(mount));
+        assert_eq!(read_mount(b""), None);
+        assert!(list().unwrap().iter().any(|mount| mount.kind == "proc"));
+    }
 }

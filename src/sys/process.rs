@@ -83,10 +83,8 @@ fn birth(namespaces: libc::c_int) -> io::Result<Birth> {
     let id = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) };
     match i32::try_from(id) {
         Ok(0) => Ok(Birth::Child),
-        Ok(id) => {
-            Pid::from_raw(id).filter(|_| id > 0).map(Birth::Parent).ok_or_else(io::Error::last_os_error)
-        }
-        Err(_) => Err(io::Error::last_os_error()),
+        Ok(id @ 1..) => Pid::from_raw(id).map(Birth::Parent).ok_or_else(|| io::ErrorKind::Other.into()),
+        Ok(_) | Err(_) => Err(io::Error::last_os_error()),
     }
 }
 
@@ -116,6 +114,12 @@ pub fn in_a_copy(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
 /// Counts the threads of this process.
 fn threads() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+/// Whether a process is in the same process group as this one, which may be led from outside the namespace.
+pub fn shares_our_group(process: Pid) -> bool {
+    let group = |process| nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(process)));
+    group(process.as_raw_nonzero().get()) == group(0)
 }
 
 /// Ends this process at once, without the destructors and exit handlers of what it was copied from.

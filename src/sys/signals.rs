@@ -14,10 +14,31 @@ use super::descriptors;
 
 /// All signals of this thread, blocked, and readable one by one.
 ///
-/// Threads that are started later inherit the block. Signals that were ignored stay ignored.
+/// Threads that are started later inherit the block. Signals that were ignored stay ignored, but for `SIGCHLD`: who
+/// ignores it cannot hear how a child ended.
 #[derive(Debug)]
 pub struct Inbox {
     descriptor: SignalFd,
+}
+
+/// A signal that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrived {
+    /// Which.
+    pub number: i32,
+    /// Who sent it.
+    pub sender: Sender,
+}
+
+/// Who sends signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// The kernel: a key of the terminal, its end, its size.
+    Kernel,
+    /// A process of this process namespace.
+    Process,
+    /// A process outside of it.
+    Outside,
 }
 
 impl Inbox {
@@ -26,22 +47,26 @@ impl Inbox {
     /// # Errors
     /// Those of the system.
     pub fn open() -> io::Result<Self> {
+        default(Signal::SIGCHLD)?;
         let all = SigSet::all();
         all.thread_set_mask()?;
         Ok(Self { descriptor: SignalFd::with_flags(&all, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)? })
     }
 
-    /// Takes the next signal's number; `None`: there is none.
+    /// Takes the next signal; `None`: there is none.
     ///
     /// # Errors
     /// Those of the system.
-    pub fn next(&self) -> io::Result<Option<i32>> {
-        let told = self.descriptor.read_signal()?;
-        Ok(told.and_then(|told| i32::try_from(told.ssi_signo).ok()))
+    pub fn next(&self) -> io::Result<Option<Arrived>> {
+        let Some(told) = self.descriptor.read_signal()? else { return Ok(None) };
+        let sender = match told.ssi_code {
+            SI_KERNEL => Sender::Kernel,
+            _ if told.ssi_pid == 0 => Sender::Outside,
+            _ => Sender::Process,
+        };
+        Ok(i32::try_from(told.ssi_signo).ok().map(|number| Arrived { number, sender }))
     }
-}
 
-impl Inbox {
     /// Lets a task wait until there is a signal. Must be called inside a runtime.
     ///
     /// # Errors
@@ -57,7 +82,11 @@ impl AsFd for Inbox {
     }
 }
 
-/// Lets every signal through to this thread, and to the program that it becomes: a mask outlives exec(2).
+/// As the kernel marks what it sends itself (sigaction(2)).
+const SI_KERNEL: i32 = 0x80;
+
+/// Lets every signal through to this thread, and to the program that it becomes: a mask outlives exec(2), and which
+/// signals somebody blocked before is not remembered.
 ///
 /// # Errors
 /// Those of the system.
@@ -73,7 +102,6 @@ pub fn is_message(number: i32) -> bool {
             | libc::SIGPIPE
             | libc::SIGTTIN
             | libc::SIGTTOU
-            | libc::SIGTSTP
             | libc::SIGCONT
             | libc::SIGSEGV
             | libc::SIGBUS
@@ -114,19 +142,31 @@ pub fn send(number: i32, to: To) -> io::Result<()> {
 }
 
 /// Lets a signal do to this process what it does by default. Returns if that is nothing, or once a stopped process
-/// goes on; every signal is blocked again then.
-pub fn suffer(number: i32, to: To) {
-    let Ok(named) = Signal::try_from(number) else { return };
+/// goes on; every signal is blocked again then. Says whether it was stopped.
+///
+/// A stop by the terminal does nothing in a group that no shell looks after (an orphaned one).
+pub fn suffer(number: i32, to: To) -> bool {
+    let Ok(named) = Signal::try_from(number) else { return false };
     if named != Signal::SIGKILL && named != Signal::SIGSTOP {
         let _ = default(named);
     }
     if send(number, to).is_err() {
-        return;
+        return false;
     }
     let mut set = SigSet::empty();
     set.add(named);
     let _ = signal::pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None);
     let _ = signal::pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None);
+    // Whatever stopped it, this let it go on, and waits in the inbox.
+    is_waiting(libc::SIGCONT)
+}
+
+/// Whether a blocked signal waits for this process.
+#[expect(unsafe_code, reason = "the safe wrapper does not have it")]
+fn is_waiting(number: i32) -> bool {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: sigpending(2) fills the set, or fails and leaves it empty; a zeroed set is an empty one.
+    unsafe { libc::sigpending(set.as_mut_ptr()) == 0 && libc::sigismember(set.as_ptr(), number) == 1 }
 }
 
 #[expect(unsafe_code, reason = "a disposition is set by a raw call")]
@@ -147,7 +187,8 @@ mod tests {
             let inbox = Inbox::open().unwrap();
             assert_eq!(inbox.next().unwrap(), None);
             signal::raise(Signal::SIGUSR1).unwrap();
-            assert_eq!(inbox.next().unwrap(), Some(libc::SIGUSR1));
+            let arrived = Arrived { number: libc::SIGUSR1, sender: Sender::Process };
+            assert_eq!(inbox.next().unwrap(), Some(arrived));
             assert_eq!(inbox.next().unwrap(), None);
         })
         .join()

@@ -36,6 +36,13 @@ impl Terminal {
         Ok(tcsetpgrp(&self.device, group)?)
     }
 
+    /// Whether the group in front has a process left.
+    pub fn front_is_there(&self) -> bool {
+        tcgetpgrp(&self.device).is_ok_and(|group| {
+            rustix::process::test_kill_process_group(group) != Err(rustix::io::Errno::SRCH)
+        })
+    }
+
     /// Takes the terminal for this process's own group.
     ///
     /// # Errors
@@ -49,6 +56,13 @@ impl AsFd for Terminal {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.device.as_fd()
     }
+}
+
+/// Whether standard input, output and error are all terminals: nobody else of the group seems to need them.
+pub fn is_every_stream() -> bool {
+    [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
+        .into_iter()
+        .all(rustix::termios::isatty)
 }
 
 /// Returns the path of the first terminal among standard input, output and error.
