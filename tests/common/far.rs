@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub struct Seen {
 pub struct Far {
     /// What it saw.
     pub seen: Arc<Mutex<Seen>>,
+    /// The network namespace where it lives; `None`: that of the test.
+    place: Option<&'static str>,
     zone: Arc<Mutex<Vec<(&'static str, Record)>>>,
 }
 
@@ -74,8 +77,13 @@ impl Far {
 
     /// Starts servers on every address of the far side, and writes `ca.pem` into the world's folder.
     pub fn start(world: &World) -> Self {
-        let far = Self { seen: Arc::default(), zone: Arc::new(Mutex::new(zone())) };
-        let tls = Arc::new(certificates(world));
+        Self::start_in(Some("web"), world.dir.path())
+    }
+
+    /// The same in this network namespace or that of the caller, with `ca.pem` in this folder.
+    pub fn start_in(place: Option<&'static str>, folder: &Path) -> Self {
+        let far = Self { seen: Arc::default(), place, zone: Arc::new(Mutex::new(zone())) };
+        let tls = Arc::new(certificates(folder));
         for port in [80, 8080] {
             far.listen(port, greet);
         }
@@ -96,13 +104,20 @@ impl Far {
         far
     }
 
+    /// Makes a socket where the far side is.
+    fn there<T: Send>(&self, make: impl FnOnce() -> T + Send) -> T {
+        match self.place {
+            Some(place) => within(place, make),
+            None => make(),
+        }
+    }
+
     fn listen(
         &self,
         port: u16,
         serve: impl Fn(TcpStream, Arc<Mutex<Seen>>, SocketAddr) + Send + Sync + 'static,
     ) {
-        let listener =
-            within("web", || TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).expect("port is free"));
+        let listener = self.there(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).expect("port is free"));
         let seen = Arc::clone(&self.seen);
         let serve = Arc::new(serve);
         std::thread::spawn(move || {
@@ -119,7 +134,7 @@ impl Far {
 
     fn serve_names(&self) {
         let at: SocketAddr = "192.0.2.53:53".parse().expect("an address");
-        let (udp, tcp) = within("web", || {
+        let (udp, tcp) = self.there(|| {
             (UdpSocket::bind(at).expect("port is free"), TcpListener::bind(at).expect("port is free"))
         });
         let far = self.clone();
@@ -276,14 +291,14 @@ fn greet(mut stream: impl Read + Write, seen: Arc<Mutex<Seen>>, at: SocketAddr) 
     }
 }
 
-fn certificates(world: &World) -> ServerConfig {
+fn certificates(folder: &Path) -> ServerConfig {
     let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
     authority.distinguished_name.push(DnType::CommonName, "namegate test authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let authority_key = KeyPair::generate().expect("a key");
     let pem = authority.self_signed(&authority_key).expect("signed").pem();
-    fs::write(world.path("ca.pem"), pem).expect("written");
+    fs::write(folder.join("ca.pem"), pem).expect("written");
     let issuer = Issuer::new(authority, authority_key);
     let names = ["example.com", "*.example.com", "*.example.net", "*.test", "a.fe.test", "www.fe.test"];
     let mut server = CertificateParams::new(names.map(str::to_owned).to_vec()).expect("parameters");

@@ -27,29 +27,92 @@ pub(crate) fn inside(test: &str) -> bool {
         furnish();
         return true;
     }
-    if let Err(why) = probe() {
+    let program = std::env::current_exe().expect("path of this test");
+    enter(test, User::Root, Command::new(program));
+    false
+}
+
+/// Who a test is inside its namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum User {
+    /// Root of a user namespace.
+    Root,
+    /// Root of the machine, in no user namespace of its own. Only where the suite runs as that.
+    MachineRoot,
+    /// Somebody without any right, but for what it takes to build the world around.
+    Plain,
+}
+
+impl User {
+    /// Who this process is; `None`: it is outside.
+    pub(crate) fn here() -> Option<Self> {
+        let code = std::env::var(INSIDE).ok()?;
+        [Self::Root, Self::MachineRoot, Self::Plain].into_iter().find(|user| user.code() == code)
+    }
+
+    /// Whether the suite could make this user.
+    pub(crate) fn is_to_be_had(self) -> bool {
+        self != Self::MachineRoot || rustix::process::geteuid().is_root()
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::MachineRoot => "machine-root",
+            Self::Plain => "plain",
+        }
+    }
+
+    /// What makes namespaces of this user's own, as the beginning of a command line.
+    fn entrance(self) -> Vec<&'static str> {
+        const REST: [&str; 6] = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        let first: &[&str] = match self {
+            Self::Root => &["unshare", "--user", "--map-root-user"],
+            Self::MachineRoot => &["unshare"],
+            Self::Plain if rustix::process::geteuid().is_root() => &[
+                "setpriv",
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "--inh-caps=-all",
+                "unshare",
+                "--user",
+                "--map-current-user",
+                "--keep-caps",
+            ],
+            Self::Plain => &["unshare", "--user", "--map-current-user", "--keep-caps"],
+        };
+        first.iter().chain(&REST).copied().collect()
+    }
+}
+
+/// Runs the test of that full name in namespaces of that user's own, by this program; fails if it fails. Where
+/// that is impossible it says why; with `NAMEGATE_TEST_ALL=1` that is a failure.
+pub(crate) fn enter(test: &str, user: User, program: Command) {
+    let entrance = user.entrance();
+    if let Err(why) = probe(&entrance) {
         let notice = format!("SKIPPED {test}: {why}");
         assert!(std::env::var_os("NAMEGATE_TEST_ALL").is_none(), "{notice}");
         // Past the capture of the test harness: a skip that nobody sees is a lie.
         let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("\n{notice}\n"));
-        return false;
+        return;
     }
-    let program = std::env::current_exe().expect("path of this test");
+    let settings = program.get_envs().filter_map(|(name, value)| Some((name, value?)));
     let output = Command::new("timeout")
-        .args(["--kill-after=5", "120", "unshare"])
-        .args(NAMESPACES)
-        .arg(program)
+        .args(["--kill-after=5", "120"])
+        .args(entrance)
+        .arg(program.get_program())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
+        .envs(settings)
+        .env(INSIDE, user.code())
         .output()
         .expect("timeout, of coreutils");
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "inside its namespaces:\n{said}");
+    assert!(output.status.success(), "inside its namespaces, {}:\n{said}", user.code());
     assert!(said.contains("1 passed"), "no test of the name {test}:\n{said}");
     // What it told is seen with `--nocapture`.
     print!("{}", String::from_utf8_lossy(&output.stdout));
-    false
 }
 
 /// Runs a shell script and returns what it printed.
@@ -85,7 +148,7 @@ fn furnish() {
     sh("mount -t tmpfs tmpfs /run; mkdir /run/netns; ip link set lo up");
 }
 
-fn probe() -> Result<(), String> {
+fn probe(entrance: &[&str]) -> Result<(), String> {
     for tool in ["ip", "nft"] {
         let found = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"]
             .iter()
@@ -94,8 +157,8 @@ fn probe() -> Result<(), String> {
             return Err(format!("{tool} is not installed"));
         }
     }
-    match Command::new("unshare").args(NAMESPACES).arg("true").output() {
-        Err(error) => Err(format!("unshare, of util-linux, cannot be run: {error}")),
+    match Command::new("env").args(entrance).arg("true").output() {
+        Err(error) => Err(format!("unshare and setpriv, of util-linux, cannot be run: {error}")),
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(format!(
             "no user namespaces here (container profile, user.max_user_namespaces, AppArmor?): {}",
@@ -103,8 +166,5 @@ fn probe() -> Result<(), String> {
         )),
     }
 }
-
-const NAMESPACES: [&str; 8] =
-    ["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
 const INSIDE: &str = "NAMEGATE_INSIDE";
