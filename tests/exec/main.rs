@@ -13,4 +13,5 @@
 mod common;
 
 mod hostile;
+mod life;
 mod world;
