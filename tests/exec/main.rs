@@ -12,6 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod feel;
 mod hostile;
 mod life;
 mod world;
