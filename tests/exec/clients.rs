@@ -25,15 +25,10 @@ fn refused(world: &World, script: &str, reason: &str) -> Ran {
     ran
 }
 
-/// Whether this program is installed here; says so loudly if not.
+/// Whether this program is installed here.
 fn installed(program: &str) -> bool {
-    let found =
-        Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap().status.success();
-    if !found {
-        assert!(std::env::var_os("NAMEGATE_TEST_ALL").is_none(), "{program} is not installed");
-        eprintln!("SKIPPED in part: {program} is not installed");
-    }
-    found
+    let look = format!("command -v {program}");
+    Command::new("sh").args(["-c", &look]).output().unwrap().status.success()
 }
 
 const CURL: &str = "curl -sS --max-time 9 --cacert ca.pem";
@@ -73,7 +68,9 @@ tls.get(process.argv[2], { ca: require('fs').readFileSync('ca.pem') }, (answer) 
             ("python3", "python3 fetch.py @"),
             ("node", "node fetch.js @"),
         ] {
-            if !installed(program) {
+            // None of Debian's small packages brings it.
+            if program == "node" && !installed(program) {
+                eprintln!("SKIPPED in part: node is not installed");
                 continue;
             }
             for url in ["https://good.example.com/", "http://good.example.com/"] {
@@ -95,9 +92,6 @@ tls.get(process.argv[2], { ca: require('fs').readFileSync('ca.pem') }, (answer) 
 #[test]
 fn git_reads_a_repository_over_http() {
     each(PLAIN, |world| {
-        if !installed("git") {
-            return;
-        }
         world.far.set("git.example.com", vec![Record::A(300, Ipv4Addr::new(203, 0, 113, 10))]);
         // Files are enough for the protocol of old.
         sh(&format!(

@@ -12,7 +12,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod clients;
 mod feel;
 mod hostile;
 mod life;
+mod terminal;
 mod world;
