@@ -180,18 +180,17 @@ fn every_bypass_is_refused_with_its_own_reason_and_nothing_arrives() {
             (to(GOOD, 8443, "203.0.113.10", "https"), "port_not_allowed"),
         ] {
             // A name that was asked for before does not open another address.
-            let asked = format!("getent hosts {GOOD} > /dev/null; {line}");
+            let asked = format!("getent hosts {GOOD} > /dev/null; {line} 2>&1");
             let ran = refused(world, &asked, reason);
+            assert!(ran.err.contains(reason), "the user is told: {ran:?}");
             if line.contains("--resolve") && line.contains("https") {
-                assert!(ran.err.contains("access denied"), "{ran:?}");
+                assert!(ran.out.contains("access denied"), "{ran:?}");
             }
         }
         // Neither TCP nor a question: refused before anybody is asked.
         let seen = world.audit().events("decision").len();
-        let start = std::time::Instant::now();
-        let ran = world.run("echo x | timeout 5 socat -t3 - UDP:203.0.113.10:443");
-        assert!(ran.code() != Some(0), "{ran:?}");
-        assert!(start.elapsed() < Duration::from_secs(2));
+        let ran = world.run("echo x | timeout 1 socat -t3 - UDP:203.0.113.10:443");
+        assert!(![Some(0), Some(124)].contains(&ran.code()), "not refused, or not at once: {ran:?}");
         assert_eq!(world.audit().events("decision").len(), seen);
         assert_eq!(world.far.all_connections(), 0);
     });
