@@ -395,6 +395,15 @@ def processes(victim):
     told("open", call, "pidfd_open", int(victim), 0)
 
 
+def side_doors(victim):
+    """What /proc has of a process outside, where it can be seen."""
+    for name in ("root", "cwd", "exe", "ns/net", "fd/0"):
+        told(name, os.readlink, f"/proc/{victim}/{name}")
+    told("folder", os.listdir, f"/proc/{victim}/root/run")
+    told("socket", speak_to, f"/proc/{victim}/root/run/docker.sock")
+    told("memory", lambda: open(f"/proc/{victim}/mem", "rb").read(1))
+
+
 # New namespaces, mounts, and other parts of the kernel.
 
 

@@ -417,6 +417,28 @@ fn processes_outside_are_neither_seen_nor_touched() {
 }
 
 /// # Limitations
+/// Their numbers and command lines are seen there.
+#[test]
+fn where_proc_cannot_be_mounted_as_in_containers_processes_outside_are_closed_all_the_same() {
+    each(BOTH, |world| {
+        let servers = Servers::default();
+        servers.listen(Path::new("/run/docker.sock"));
+        // What is covered in the old one must not show in a new one: the kernel refuses it.
+        sh("mount --bind /dev/null /proc/version");
+        let mut victim = world.outside("sleep").arg("60").spawn().unwrap();
+        let pid = victim.id().to_string();
+        let said = world.play("side_doors", &[&pid]);
+        sh("umount /proc/version");
+        let sandbox = world.audit().events("sandbox").pop().unwrap();
+        assert!(sandbox["namegate"]["missing"].to_string().contains("process_list"), "{sandbox}");
+        all(&said, 8, " EACCES");
+        assert_eq!(servers.heard(), 0);
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+    });
+}
+
+/// # Limitations
 /// Programs that make a sandbox of their own (browsers, bubblewrap) have to be told to go without.
 #[test]
 fn new_namespaces_are_refused() {
