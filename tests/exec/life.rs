@@ -153,6 +153,26 @@ fn when_the_keeper_is_killed_the_exit_code_says_so_and_nothing_is_left() {
 }
 
 #[test]
+fn whenever_it_is_ended_while_it_is_built_nothing_is_left() {
+    each(BOTH, |world| {
+        let before = Traces::now(world);
+        for signal in [Signal::TERM, Signal::KILL] {
+            for millis in (0..60).step_by(3) {
+                let mut child = world.exec(&["--allow", GOOD], &["sleep", "100"]).spawn().unwrap();
+                std::thread::sleep(Duration::from_millis(millis));
+                kill_process(Pid::from_child(&child), signal).unwrap();
+                wait_until("it ends", Duration::from_secs(5), || child.try_wait().unwrap().is_some());
+                wait_until("nothing is left", Duration::from_secs(3), || {
+                    Traces::now(world).processes == before.processes
+                });
+            }
+        }
+        let now = Traces::now(world);
+        assert_eq!((now.networks, now.mounts), (before.networks, before.mounts));
+    });
+}
+
+#[test]
 fn what_the_command_leaves_in_the_background_ends_with_it() {
     each(PLAIN, |world| {
         let before = Traces::now(world);
