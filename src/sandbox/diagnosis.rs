@@ -111,7 +111,7 @@ impl Diagnosis {
                                       line in /etc/sysctl.d/namegate.conf)"
                 .to_owned(),
             Obstacle::AppArmor => apparmor_profile(),
-            Obstacle::Filtered => "in a container: run it with --security-opt seccomp=unconfined, or with a \
+            Obstacle::Filtered => "nothing to do if this is a sandbox already; in a container: run it with --security-opt seccomp=unconfined, or with a \
                                    seccomp profile that allows clone, unshare and mount for namespaces"
                 .to_owned(),
             Obstacle::Chroot => "leave the chroot, or enter it with pivot_root (as container runtimes and \
@@ -119,7 +119,7 @@ impl Diagnosis {
                 .to_owned(),
             Obstacle::NotBuilt => "a kernel with CONFIG_USER_NS, CONFIG_NET_NS and CONFIG_PID_NS".to_owned(),
             Obstacle::Unknown => {
-                "`unshare --user --net true` shows whether it works for any program; a security module may \
+                "inside a chroot it cannot be done; elsewhere `unshare --user --net true` shows whether it works for any program; a security module may \
                  say more in the kernel log"
                     .to_owned()
             }

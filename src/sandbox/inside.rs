@@ -23,6 +23,8 @@ use super::{Spec, keeper};
 pub(super) struct Outside {
     /// The supervisor's process id, outside.
     pub(super) supervisor: u32,
+    /// Sockets that only the supervisor could find.
+    pub(super) relative: Vec<PathBuf>,
     /// The command's streams.
     pub(super) streams: Streams,
     /// The working folder; `None`: it is gone.
@@ -50,12 +52,12 @@ pub(super) fn live(spec: &Spec, outside: Outside, line: Line) -> ! {
         Some(FromSupervisor::Mapped) => {}
         Some(_) | None => process::leave(1),
     }
-    let Outside { supervisor, streams, folder, own_user, terminal } = outside;
+    let Outside { supervisor, relative, streams, folder, own_user, terminal } = outside;
     let mut layers = Layers::default();
     layers.note(Layer::Namespaces, Ok::<(), &str>(()));
     layers.note(Layer::UserNamespace, if own_user { Ok(()) } else { Err("run by root, without one") });
     let build = || -> Result<(), Failure> {
-        let doors = build(spec, supervisor, &mut layers)?;
+        let doors = build(spec, (supervisor, &relative), &mut layers)?;
         streams.put_in_place().map_err(|error| ("put pipes in place of sockets", error))?;
         enter(folder.as_deref(), spec.quiet).map_err(|error| ("enter the working folder again", error))?;
         if let Some((layer, why)) = layers.breach().filter(|_| !spec.best_effort).cloned() {
@@ -96,7 +98,7 @@ fn enter(folder: Option<&Path>, quiet: bool) -> io::Result<()> {
 }
 
 /// Builds network and view. The listeners end here, but for those that were handed out.
-fn build(spec: &Spec, supervisor: u32, layers: &mut Layers) -> Result<Doors, Failure> {
+fn build(spec: &Spec, outside: (u32, &[PathBuf]), layers: &mut Layers) -> Result<Doors, Failure> {
     // The loader works while the rest is built: it needs to know no more than the listeners' port.
     let capture = spec.capture.as_ref().map(Doors::for_every_port).transpose()?;
     network::bring_up(spec.home)?;
@@ -107,7 +109,7 @@ fn build(spec: &Spec, supervisor: u32, layers: &mut Layers) -> Result<Doors, Fai
         hidden: &spec.hidden,
         terminal: tty.as_deref(),
     };
-    view::change(exceptions, supervisor, layers)
+    view::change(exceptions, outside, layers)
         .map_err(|error| ("change the view of the file system", error))?;
     let why = match capture {
         Some((mut doors, loading)) => {

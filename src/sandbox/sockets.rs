@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::sys::mounts;
+use crate::sys::mounts::{self, Mount};
 
 /// Folders that are rebuilt without their sockets; what is made there later does not show.
 pub(super) const REBUILT: [&str; 2] = ["/run", "/var/run"];
@@ -25,6 +25,8 @@ const SESSION_FOLDERS: [&str; 2] = ["/tmp/.X11-unix", "/tmp/.ICE-unix"];
 pub(super) struct Sources {
     /// `net/unix` of `/proc`: that of the host's network namespace, and of every other that can be read.
     pub(super) tables: Vec<u8>,
+    /// Sockets that were bound by a name that starts at a working folder.
+    pub(super) relative: Vec<PathBuf>,
     /// Values of environment variables.
     pub(super) environment: Vec<Vec<u8>>,
     /// The user's home folder.
@@ -36,13 +38,33 @@ impl Sources {
     ///
     /// # Errors
     /// The kernel's list of sockets cannot be read: then nothing is known.
-    pub(super) fn read(supervisor: u32) -> io::Result<Self> {
+    pub(super) fn read(supervisor: u32, relative: &[PathBuf]) -> io::Result<Self> {
         Ok(Self {
             tables: tables(supervisor)?,
+            relative: relative.to_vec(),
             environment: std::env::vars_os().map(|(_, value)| value.as_bytes().to_vec()).collect(),
             home: std::env::var_os("HOME").map(PathBuf::from),
         })
     }
+}
+
+/// Finds sockets of this network namespace that were bound by a relative name, below the working folder of any process
+/// that this one may look at. Must be called outside: the sandbox may look at none.
+pub(super) fn relative() -> Vec<PathBuf> {
+    let names = table_paths(&fs::read("/proc/self/net/unix").unwrap_or_default());
+    let names: Vec<PathBuf> = names.into_iter().filter(|name| !name.is_absolute()).collect();
+    if names.is_empty() {
+        return names;
+    }
+    let folders: BTreeSet<PathBuf> =
+        processes().filter_map(|process| fs::read_link(format!("/proc/{process}/cwd")).ok()).collect();
+    let below = folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name)));
+    below.filter(|path| is_socket(path)).collect()
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).take(MOST_PROCESSES)
 }
 
 /// Reads the sockets of every network namespace that a visible process is in. A path leads to a socket from any of them.
@@ -50,9 +72,7 @@ fn tables(supervisor: u32) -> io::Result<Vec<u8>> {
     let mut tables = fs::read(format!("/proc/{supervisor}/net/unix"))?;
     // The first entries tell two namespaces apart: they bear the numbers of their sockets.
     let mut known = vec![tables.get(..HEAD).unwrap_or(&tables).to_vec()];
-    let processes =
-        fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    for process in processes.take(MOST_PROCESSES) {
+    for process in processes() {
         let Ok(mut file) = File::open(format!("/proc/{process}/net/unix")) else { continue };
         let mut table = vec![0; HEAD];
         let Ok(read) = file.read(&mut table) else { continue };
@@ -92,8 +112,11 @@ pub(super) fn find(sources: &Sources) -> Found {
             found.folders.push((folder, metadata.mode() & 0o7777));
         }
     }
-    let listed = table_paths(&sources.tables);
-    let mounted = mounts::list().unwrap_or_default().into_iter().map(|mount| mount.point);
+    let mut listed = table_paths(&sources.tables);
+    listed.retain(|path| path.is_absolute());
+    listed.extend(sources.relative.iter().cloned());
+    let mounts = mounts::list().unwrap_or_default();
+    let mounted = mounts.iter().map(|mount| mount.point.clone());
     let named = sources.environment.iter().flat_map(|value| paths_in(value));
     let mut candidates: Vec<PathBuf> = listed.iter().cloned().chain(mounted).chain(named).collect();
     let folders: BTreeSet<&Path> = listed.iter().filter_map(|path| path.parent()).collect();
@@ -121,9 +144,22 @@ pub(super) fn find(sources: &Sources) -> Found {
         // Where it really is: a link in place of a socket would be covered instead.
         .filter_map(|path| fs::canonicalize(path).ok())
         .filter(|path| is_socket(path))
+        .flat_map(|path| everywhere(path, &mounts))
         .filter(elsewhere)
         .collect();
     found
+}
+
+/// The paths by which a socket is seen: another mount of the same file system may show it a second time.
+fn everywhere(path: PathBuf, mounts: &[Mount]) -> Vec<PathBuf> {
+    let above = mounts.iter().rev().filter(|mount| path.starts_with(&mount.point));
+    let Some(home) = above.max_by_key(|mount| mount.point.as_os_str().len()) else { return vec![path] };
+    let Ok(rest) = path.strip_prefix(&home.point) else { return vec![path] };
+    let inside = home.root.join(rest);
+    let others = mounts.iter().filter(|mount| mount.device == home.device && mount.point != home.point);
+    let again = others.filter_map(|other| Some(other.point.join(inside.strip_prefix(&other.root).ok()?)));
+    let again: Vec<PathBuf> = again.filter(|again| is_socket(again)).collect();
+    [path].into_iter().chain(again).collect()
 }
 
 /// Whether a path leads to a unix socket.
@@ -166,7 +202,7 @@ fn table_paths(table: &[u8]) -> Vec<PathBuf> {
             rest = rest.trim_ascii_start();
             rest = rest.get(rest.iter().position(|byte| *byte == b' ')?..)?;
         }
-        rest.get(1..).filter(|path| path.starts_with(b"/"))
+        rest.get(1..).filter(|path| !path.is_empty() && !path.starts_with(b"@"))
     });
     paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()
 }

@@ -83,13 +83,17 @@ impl Sandbox {
         let (line, far) = Line::pair().map_err(refused("make a pair of sockets"))?;
         let program =
             spec.command.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
-        let supervisor = std::process::id();
+        let (supervisor, relative) = (std::process::id(), sockets::relative());
         let (birth, own_user) = born()?;
         let terminal = spec.interactive.then(Terminal::of_session).flatten();
         let keeper = match birth {
             Birth::Child => {
                 drop(line);
-                inside::live(&spec, Outside { supervisor, streams, folder, own_user, terminal }, far)
+                inside::live(
+                    &spec,
+                    Outside { supervisor, relative, streams, folder, own_user, terminal },
+                    far,
+                )
             }
             Birth::Parent(keeper) => keeper,
         };

@@ -28,10 +28,15 @@ pub(super) struct Exceptions<'a> {
     pub(super) terminal: Option<&'a Path>,
 }
 
-/// Changes the view, and notes which layers could be had. `supervisor` is a process in the host's network namespace.
-pub(super) fn change(exceptions: Exceptions<'_>, supervisor: u32, layers: &mut Layers) -> io::Result<()> {
+/// Changes the view, and notes which layers could be had. `supervisor` is a process in the
+/// host's network namespace, `relative` are sockets that only it could find.
+pub(super) fn change(
+    exceptions: Exceptions<'_>,
+    (supervisor, relative): (u32, &[PathBuf]),
+    layers: &mut Layers,
+) -> io::Result<()> {
     mounts::part()?;
-    let sources = Sources::read(supervisor);
+    let sources = Sources::read(supervisor, relative);
     let before = mounts::list()?;
     layers.note(Layer::Processes, mounts::processes(Path::new("/proc")));
     layers.note(Layer::Devices, devices(exceptions));

@@ -174,6 +174,10 @@ fn remount(point: &Path, flag: MountFlags) -> io::Result<()> {
 pub struct Mount {
     /// Where.
     pub point: PathBuf,
+    /// Which file system, as numbers that are equal for the same one.
+    pub device: String,
+    /// Which folder of that file system is seen there.
+    pub root: PathBuf,
     /// The kind of file system.
     pub kind: String,
 }
@@ -187,12 +191,15 @@ pub fn list() -> io::Result<Vec<Mount>> {
     Ok(table.split(|byte| *byte == b'\n').filter_map(read_mount).collect())
 }
 
-/// Reads a line of proc_pid_mountinfo(5): the fifth word is the mount point, the first one behind the dash the kind.
+/// Reads a line of proc_pid_mountinfo(5): words three to five are device, root and mount point, the first one behind the
+/// dash is the kind.
 fn read_mount(line: &[u8]) -> Option<Mount> {
+    let path = |word: &[u8]| PathBuf::from(OsString::from_vec(unescape(word)));
+    let text = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
     let mut words = line.split(|byte| *byte == b' ');
-    let point = unescape(words.nth(4)?);
-    let kind = words.skip_while(|word| *word != b"-").nth(1)?;
-    Some(Mount { point: OsString::from_vec(point).into(), kind: String::from_utf8_lossy(kind).into_owned() })
+    let (device, root, point) = (text(words.nth(2)?), path(words.next()?), path(words.next()?));
+    let kind = text(words.skip_while(|word| *word != b"-").nth(1)?);
+    Some(Mount { point, device, root, kind })
 }
 
 /// Space, tabulator, line feed and backslash stand as three octal digits.
@@ -252,7 +259,12 @@ mod tests {
     #[test]
     fn a_mount_is_read_with_all_that_its_path_may_hold() {
         let line = b"36 35 98:0 /mnt1 /mnt\\040two\\134 rw,noatime master:1 shared:2 - ext3 /dev/root rw";
-        let mount = Mount { point: "/mnt two\\".into(), kind: "ext3".to_owned() };
+        let mount = Mount {
+            point: "/mnt two\\".into(),
+            device: "98:0".to_owned(),
+            root: "/mnt1".into(),
+            kind: "ext3".to_owned(),
+        };
         assert_eq!(read_mount(line), Some(mount));
         assert_eq!(read_mount(b""), None);
         assert!(list().unwrap().iter().any(|mount| mount.kind == "proc"));

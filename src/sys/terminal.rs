@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use rustix::process::{Pid, getpgrp};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
@@ -27,13 +28,18 @@ impl Terminal {
         tcgetpgrp(&self.device).is_ok_and(|group| group == getpgrp())
     }
 
-    /// Gives the terminal to a process group of the session. The caller blocks or ignores `SIGTTOU`, or is stopped by
-    /// it when its own group is not in front.
+    /// Gives the terminal to a process group of the session, whoever is in front.
     ///
     /// # Errors
     /// There is no such group, or the terminal is gone.
     pub fn give_to(&self, group: Pid) -> io::Result<()> {
-        Ok(tcsetpgrp(&self.device, group)?)
+        // A group behind would be stopped by it.
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGTTOU);
+        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let given = tcsetpgrp(&self.device, group);
+        before.thread_set_mask()?;
+        Ok(given?)
     }
 
     /// Whether the group in front has a process left.

@@ -587,3 +587,31 @@ fn without_a_sandbox_the_same_tricks_arrive() {
         assert_eq!(world.arrived(), 4);
     });
 }
+
+/// Sockets that the kernel's list does not name as they are found.
+///
+/// # Limitations
+/// A socket that a process of another mount namespace bound shows under that namespace's path only.
+#[test]
+fn a_socket_is_out_of_reach_under_whatever_name_it_has() {
+    each(BOTH, |world| {
+        let servers = Servers::default();
+        let folder = world.path("work/a/b/c/d/e");
+        fs::create_dir_all(&folder).unwrap();
+        let folder = folder.display().to_string();
+        servers.listen(Path::new(&format!("{folder}/first")));
+        sh(&format!("mv {folder}/first {folder}/moved; mkdir /tmp/again; mount --bind {folder} /tmp/again"));
+        servers.listen(Path::new(&format!("{folder}/own")));
+        sh(&format!("ln {folder}/own {folder}/linked"));
+        sh(&format!("cd {folder}; socat UNIX-LISTEN:relative,fork /dev/null >/dev/null 2>&1 & sleep 0.3"));
+        sh(&format!(
+            "unshare --net socat UNIX-LISTEN:{folder}/container,fork /dev/null >/dev/null 2>&1 & sleep 0.3"
+        ));
+        let paths = ["moved", "linked", "relative", "container"].map(|name| format!("{folder}/{name}"));
+        let mut paths: Vec<_> = paths.iter().map(String::as_str).collect();
+        paths.push("/tmp/again/own");
+        let said = world.play("unix_sockets", &paths);
+        sh("kill $(ps -e -o pid=,comm= | awk '$2 == \"socat\" { print $1 }')");
+        assert!(!said.contains("done"), "{said}");
+    });
+}
