@@ -134,8 +134,8 @@ pub fn forbid_devices_but(devices: &Path) -> io::Result<()> {
     match set_attributes(Path::new("/"), libc::MOUNT_ATTR_NODEV, 0) {
         Ok(()) => set_attributes(devices, 0, libc::MOUNT_ATTR_NODEV),
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-            let others = list()?.into_iter().filter(|mount| !mount.point.starts_with(devices));
-            others.map(|mount| remount(&mount.point, MountFlags::NODEV)).collect()
+            let mut others = list()?.into_iter().filter(|mount| !mount.point.starts_with(devices));
+            others.try_for_each(|mount| remount(&mount.point, MountFlags::NODEV))
         }
         Err(error) => Err(error),
     }
@@ -144,8 +144,8 @@ pub fn forbid_devices_but(devices: &Path) -> io::Result<()> {
 fn change(path: &Path, set: u64, clear: u64, flag: MountFlags) -> io::Result<()> {
     match set_attributes(path, set, clear) {
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-            let beneath = list()?.into_iter().filter(|mount| mount.point.starts_with(path));
-            beneath.map(|mount| remount(&mount.point, flag)).collect()
+            let mut beneath = list()?.into_iter().filter(|mount| mount.point.starts_with(path));
+            beneath.try_for_each(|mount| remount(&mount.point, flag))
         }
         changed => changed,
     }

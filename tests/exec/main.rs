@@ -16,5 +16,6 @@ mod clients;
 mod feel;
 mod hostile;
 mod life;
+mod odd;
 mod terminal;
 mod world;

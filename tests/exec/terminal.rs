@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::world::text;
-use crate::world::{BOTH, GOOD, World, each};
+use crate::world::{BOTH, GOOD, PLAIN, World, each};
 
 /// A terminal with a shell of the world's user.
 struct Seat<'a> {
@@ -14,13 +14,23 @@ struct Seat<'a> {
 impl<'a> Seat<'a> {
     /// Opens it. `None`: there is no tmux, which is said.
     fn open(world: &'a World) -> Option<Self> {
+        Self::open_on(world, "")
+    }
+
+    /// The same on a kernel as it was before Landlock knew signals.
+    fn open_on_an_older_kernel(world: &'a World) -> Option<Self> {
+        let script = world.write("older.py", OLDER);
+        Self::open_on(world, &format!("python3 {} ", script.display()))
+    }
+
+    fn open_on(world: &'a World, before: &str) -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
             assert!(std::env::var_os("NAMEGATE_TEST_ALL").is_none(), "tmux is not installed");
             eprintln!("SKIPPED: tmux is not installed");
             return None;
         }
         let gate = format!(
-            "/run/tools/namegate exec --dns-upstream udp://192.0.2.53 --audit {} --allow {GOOD} --",
+            "{before}/run/tools/namegate exec --dns-upstream udp://192.0.2.53 --audit {} --allow {GOOD} --",
             world.path("audit.jsonl").display()
         );
         world.write(
@@ -270,3 +280,103 @@ fn when_the_terminal_goes_away_nothing_stays() {
         }
     });
 }
+
+#[test]
+fn another_program_of_the_pipeline_keeps_the_terminal() {
+    each(BOTH, |world| {
+        let seats = [Seat::open, Seat::open_on_an_older_kernel];
+        for open in seats {
+            let Some(seat) = open(world) else { return };
+            seat.types(
+                "gate sh -c 'sleep 0.5; echo data' | { cat; read answer </dev/tty; echo got $answer; }",
+            );
+            seat.shows("\ndata\n");
+            seat.types("yes");
+            seat.shows("\ngot yes\n");
+            seat.sees("outer> ");
+        }
+    });
+}
+
+#[test]
+fn a_command_left_behind_by_a_script_takes_nothing_from_the_shell() {
+    each(PLAIN, |world| {
+        for open in [Seat::open, Seat::open_on_an_older_kernel] {
+            let Some(seat) = open(world) else { return };
+            seat.types("sh -c 'gate() { '\"${BASH_ALIASES[gate]}\"' \"$@\"; }; gate sleep 1 & sleep 0.3'");
+            std::thread::sleep(Duration::from_millis(1_800));
+            seat.types("echo still $((40 + 2))");
+            seat.shows("\nstill 42\n");
+        }
+    });
+}
+
+#[test]
+fn a_command_that_stops_or_interrupts_itself_does_it_to_nobody_else() {
+    each(PLAIN, |world| {
+        let Some(seat) = Seat::open(world) else { return };
+        let gate = "'\"${BASH_ALIASES[gate]}\"'";
+        seat.types(&format!(
+            "sh -c '{gate} sh -c \"kill -TSTP \\$\\$\" </dev/null & sleep 1; echo DO\"\"NE'"
+        ));
+        seat.shows("DONE");
+        seat.types(&format!("sh -c 'trap : INT; {gate} sh -c \"kill -INT \\$\\$\"; echo SUR\"\"VIVED'"));
+        seat.shows("SURVIVED");
+    });
+}
+
+#[test]
+fn a_shell_has_its_jobs_on_an_older_kernel_too() {
+    each(BOTH, |world| {
+        let Some(seat) = Seat::open_on_an_older_kernel(world) else { return };
+        seat.enters();
+        seat.types("sleep 100");
+        std::thread::sleep(Duration::from_millis(300));
+        seat.presses("C-z");
+        seat.shows("Stopped");
+        seat.types("fg");
+        std::thread::sleep(Duration::from_millis(300));
+        seat.presses("C-c");
+        seat.sees("inner> ");
+        seat.types("exit 3");
+        seat.sees("outer> ");
+        seat.types("echo outer $?");
+        seat.shows("outer 3");
+        // Its group is not in front: it gets the terminal when it asks for it.
+        seat.types("gate sh -c 'read word; echo got $word' | cat");
+        std::thread::sleep(Duration::from_millis(800));
+        seat.types("it");
+        seat.shows("\ngot it\n");
+        seat.types("gate sleep 100");
+        std::thread::sleep(Duration::from_millis(600));
+        seat.presses("C-z");
+        seat.shows("namegate exec");
+        seat.types("fg");
+        std::thread::sleep(Duration::from_millis(300));
+        seat.presses("C-c");
+        seat.sees("outer> ");
+        seat.types("echo code $?");
+        seat.shows("code 130");
+    });
+}
+
+/// Lets Landlock be unknown to whatever follows on the command line.
+const OLDER: &str = r#"
+import ctypes, os, struct, sys
+
+program = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in [
+        (0x20, 0, 0, 0),  # the call's number
+        (0x35, 0, 2, 444),
+        (0x25, 1, 0, 446),
+        (0x06, 0, 0, 0x00050000 | 38),  # ENOSYS
+        (0x06, 0, 0, 0x7FFF0000),
+    ]
+)
+buffer = ctypes.create_string_buffer(program)
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, struct.pack("HxxxxxxP", 5, ctypes.addressof(buffer)), 0, 0) == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+"#;
