@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::namespace::{User, sh};
-use crate::world::{BOTH, EVERYBODY, GOOD, PLAIN, ROOTS, Ran, World, each};
+use crate::world::{BOTH, EVERYBODY, GOOD, PLAIN, ROOTS, Ran, each};
 
 /// Waits for a child's end; kills it and fails when it takes longer than that.
 fn ends_within(limit: Duration, mut child: Child) -> Option<i32> {
