@@ -9,7 +9,7 @@ use namegate::facts::Name;
 use namegate::gate::{Action, Ech, MatchBy, Mode};
 use namegate::nft::{DnsCapture, FormChoice};
 use namegate::record::{Target, WhenFull};
-use namegate::settings::{Settings, load};
+use namegate::settings::{SandboxArguments, Settings, load, sandbox};
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
@@ -35,7 +35,21 @@ fn every_file_is_known_to_this_test() {
         .filter(|name| name.ends_with(".toml"))
         .collect();
     names.sort();
-    assert_eq!(names, ["gateway-dnstap.toml", "gateway.toml", "minimal.toml", "observe.toml"]);
+    assert_eq!(names, ["exec.toml", "gateway-dnstap.toml", "gateway.toml", "minimal.toml", "observe.toml"]);
+}
+
+#[test]
+fn exec_allows_packages_and_a_database_and_no_telemetry() {
+    let arguments = SandboxArguments { policy: Some(file("exec.toml")), ..SandboxArguments::default() };
+    let checked = sandbox(&arguments, SystemTime::UNIX_EPOCH).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(checked.report.findings().len(), 0, "{}", checked.report.render(false));
+    let rules = checked.settings.policy.rules();
+    let ids: Vec<&str> = rules.iter().map(|rule| &*rule.id).collect();
+    assert_eq!(ids, ["packages", "test-database", "no-telemetry"]);
+    assert!(rules[0].ports.contains(443) && !rules[0].ports.contains(80));
+    assert_eq!((rules[1].by, rules[1].private), (MatchBy::Address, true));
+    assert_eq!(rules[2].action, Action::Deny);
+    assert!(rules[2].ports.contains(1) && rules[2].ports.contains(65_535));
 }
 
 #[test]

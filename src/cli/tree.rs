@@ -51,7 +51,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-                        namegate exec --allow pypi.org --allow files.pythonhosted.org -- pip install requests\n  \
+                        namegate exec --allow packages.example.com --allow files.example.com -- pip install requests\n  \
                         namegate exec --learn rules.toml -- make test     what does it need?\n  \
                         namegate exec --policy rules.toml -- make test    this, and nothing else\n\n\
                         Exit code: the command's own; 128 and the number when a signal ended it.\n\
