@@ -67,7 +67,7 @@ pub(super) struct ExecArgs {
     #[arg(long, value_name = "NAME[:PORT]", help_heading = "What it may reach")]
     pub(super) deny: Vec<String>,
 
-    /// Take rules from a file too: [[rule]] tables as in a configuration
+    /// Take rules from a file too, as a configuration has them
     #[arg(long, value_name = "FILE", help_heading = "What it may reach")]
     pub(super) policy: Option<PathBuf>,
 
