@@ -195,7 +195,7 @@ fn table_paths(table: &[u8]) -> Vec<PathBuf> {
             Some(_) | None => entries.push(line.to_vec()),
         }
     }
-    let paths = entries.iter().filter_map(|entry| {
+    let paths = entries.iter().filter(|entry| !entry.starts_with(HEADING)).filter_map(|entry| {
         let mut rest = entry.strip_suffix(b"\n").unwrap_or(entry);
         // Seven words, some of them padded.
         for _ in 0..7 {
@@ -207,10 +207,13 @@ fn table_paths(table: &[u8]) -> Vec<PathBuf> {
     paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()
 }
 
+/// How the list's first line begins.
+const HEADING: &[u8] = b"Num ";
+
 /// Whether a line of the list begins an entry: `0000000000000000: `, or the heading.
 fn is_entry(line: &[u8]) -> bool {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    line.starts_with(b"Num ")
+    line.starts_with(HEADING)
         || (digits >= 8 && line.get(digits..).is_some_and(|rest| rest.starts_with(b": ")))
 }
 
