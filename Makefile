@@ -11,7 +11,7 @@ PACKAGES = $(RUN) iproute2 util-linux procps curl wget git openssl bind9-dnsutil
 # Allowed connections pass, the classic bypasses die with a reason each: `namegate demo`, in a network of its own.
 demo:
 	@.ci/setup $(RUN)
-	@$(CARGO) run --quiet -- demo
+	@$(CARGO) run --quiet --profile demo -- demo
 
 # All of it: format, lints, unit tests, kernel tests in namespaces of their own, documentation, fuzz smoke.
 test: setup check

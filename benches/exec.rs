@@ -21,21 +21,28 @@ use std::time::{Duration, Instant};
 use namegate::sys::{loopback, process};
 
 const GATE: &str = env!("CARGO_BIN_EXE_namegate");
-const STARTS: usize = 60;
-const STREAMS: usize = 5;
-const BYTES: u64 = 2 << 30;
-const CONNECTIONS: u32 = 2_000;
+/// How much is measured; a test run only shows that it can be.
+struct Scale {
+    starts: usize,
+    rounds: usize,
+    bytes: u64,
+    connections: u32,
+}
+
+const BENCH: Scale = Scale { starts: 60, rounds: 5, bytes: 2 << 30, connections: 2_000 };
+const TEST: Scale = Scale { starts: 3, rounds: 1, bytes: 32 << 20, connections: 20 };
 const NAME: &str = "bulk.example.com";
 const SERVER: &str = "203.0.113.10:9000";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
-        Some("pull") => return pull(&arguments[2]),
-        Some("knock") => return knock(&arguments[2]),
+        Some("pull") => return pull(&arguments[2], arguments[3].parse().unwrap()),
+        Some("knock") => return knock(&arguments[2], arguments[3].parse().unwrap()),
         Some(_) | None => {}
     }
-    starts();
+    let scale = if arguments.iter().any(|argument| argument == "--bench") { BENCH } else { TEST };
+    starts(&scale);
     process::enter_own_network().unwrap();
     let home = (Ipv4Addr::new(198, 18, 255, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xff));
     process::in_a_copy(|| {
@@ -47,78 +54,80 @@ fn main() {
     let connections = TcpListener::bind(SERVER).unwrap();
     std::thread::spawn(move || resolver(&questions));
     std::thread::spawn(move || server(&connections));
-    streams();
-    knocks();
+    streams(&scale);
+    knocks(&scale);
 }
 
-fn starts() {
+fn starts(scale: &Scale) {
     let (mut plain, mut gated) = (Vec::new(), Vec::new());
-    for _ in 0..STARTS {
+    for _ in 0..scale.starts {
         plain.push(time(&mut Command::new("/bin/true")));
         gated.push(time(Command::new(GATE).args(["exec", "--", "/bin/true"])));
     }
     let (plain, gated) = (median(plain), median(gated));
-    println!("start and end of /bin/true, median of {STARTS}");
+    println!("start and end of /bin/true, median of {}", scale.starts);
     println!("  plain {plain:>9.2?}   exec {gated:>9.2?}   added {:>9.2?}   (goal: 15 ms)", gated - plain);
 }
 
-fn streams() {
+fn streams(scale: &Scale) {
+    let amount = scale.bytes.to_string();
     let (mut direct, mut gated) = (Vec::new(), Vec::new());
-    for _ in 0..STREAMS {
-        direct.push(rate(&mut this("pull", SERVER)));
-        gated.push(rate(&mut through_the_gate("pull", &format!("{NAME}:9000"))));
+    for _ in 0..scale.rounds {
+        direct.push(rate(&mut this("pull", SERVER, &amount)));
+        gated.push(rate(&mut through_the_gate("pull", &amount)));
     }
     let (direct, gated) = (median(direct), median(gated));
-    println!("one stream of {} GiB down, median of {STREAMS}", BYTES >> 30);
+    println!("one stream of {} MiB down, median of {}", scale.bytes >> 20, scale.rounds);
     println!(
         "  direct {direct:>6.1} Gbit/s   exec {gated:>6.1} Gbit/s   ratio {:>5.2}   (goal: 0.6)",
         gated / direct
     );
 }
 
-fn knocks() {
+fn knocks(scale: &Scale) {
+    let amount = scale.connections.to_string();
     let (mut direct, mut gated) = (Vec::new(), Vec::new());
-    for _ in 0..STREAMS {
-        direct.push(rate(&mut this("knock", SERVER)));
-        gated.push(rate(&mut through_the_gate("knock", &format!("{NAME}:9000"))));
+    for _ in 0..scale.rounds {
+        direct.push(rate(&mut this("knock", SERVER, &amount)));
+        gated.push(rate(&mut through_the_gate("knock", &amount)));
     }
     let (direct, gated) = (median(direct), median(gated));
-    println!("connect, one byte, close; one after the other, median of {STREAMS} times {CONNECTIONS}");
+    println!("connect, one byte, close; one after the other, median of {} times {amount}", scale.rounds);
     println!("  direct {direct:>6.0} us   exec {gated:>6.0} us");
 }
 
 /// Client program: reads so many bytes, prints Gbit/s.
-fn pull(server: &str) {
+fn pull(server: &str, bytes: u64) {
     let mut stream = TcpStream::connect(server).unwrap();
     let mut buffer = vec![0; 1 << 20];
     let started = Instant::now();
-    let mut left = BYTES;
+    let mut left = bytes;
     while left > 0 {
         let got = stream.read(&mut buffer).unwrap();
         assert!(got > 0 && buffer[..got].iter().step_by(4096).all(|byte| *byte == b'n'), "wrong bytes");
         left = left.saturating_sub(got as u64);
     }
-    println!("{}", BYTES as f64 * 8.0 / started.elapsed().as_secs_f64() / 1e9);
+    println!("{}", bytes as f64 * 8.0 / started.elapsed().as_secs_f64() / 1e9);
 }
 
 /// Client program: connects again and again, prints microseconds for each.
-fn knock(server: &str) {
+fn knock(server: &str, connections: u32) {
     let address = std::net::ToSocketAddrs::to_socket_addrs(server).unwrap().next().unwrap();
     let started = Instant::now();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..connections {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.read_exact(&mut [0]).unwrap();
     }
-    println!("{}", started.elapsed().as_secs_f64() * 1e6 / f64::from(CONNECTIONS));
+    println!("{}", started.elapsed().as_secs_f64() * 1e6 / f64::from(connections));
 }
 
-fn this(role: &str, server: &str) -> Command {
+fn this(role: &str, server: &str, amount: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([role, server]);
+    command.args([role, server, amount]);
     command
 }
 
-fn through_the_gate(role: &str, server: &str) -> Command {
+fn through_the_gate(role: &str, amount: &str) -> Command {
     let mut command = Command::new(GATE);
     command.args([
         "exec",
@@ -128,7 +137,7 @@ fn through_the_gate(role: &str, server: &str) -> Command {
         "--allow",
         "tcp:bulk.example.com:9000",
     ]);
-    command.arg("--").arg(std::env::current_exe().unwrap()).args([role, server]);
+    command.arg("--").arg(std::env::current_exe().unwrap()).args([role, &format!("{NAME}:9000"), amount]);
     command
 }
 
