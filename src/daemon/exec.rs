@@ -336,6 +336,7 @@ fn started(layers: &Layers, command: Arc<str>) -> Event {
         at: clock::now(),
         layers: layers.present().iter().map(|layer| layer.code()).collect(),
         missing: layers.missing().iter().map(|(layer, _)| layer.code()).collect(),
+        breached: layers.breach().is_some(),
         command,
     })
 }

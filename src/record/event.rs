@@ -344,8 +344,10 @@ pub struct SandboxEvent {
     pub at: Moment,
     /// The protective layers that are in place.
     pub layers: Vec<&'static str>,
-    /// Those that this machine does not have; the operator wanted the command to run all the same.
+    /// Those that this machine does not have.
     pub missing: Vec<&'static str>,
+    /// Whether the promise needs one of the missing; the operator wanted the command to run all the same.
+    pub breached: bool,
     /// The program. Its arguments are not told: they may hold secrets.
     pub command: Arc<str>,
 }

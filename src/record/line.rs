@@ -207,7 +207,7 @@ fn tap(root: &mut Object<'_>, event: &TapEvent) {
 
 fn sandbox(root: &mut Object<'_>, event: &SandboxEvent) {
     root.object("event", |inner| {
-        head(inner, "process", &["start"], "sandbox", event.missing.is_empty());
+        head(inner, "process", &["start"], "sandbox", !event.breached);
     });
     root.object("process", |inner| inner.text("executable", &event.command));
     root.object("namegate", |inner| {

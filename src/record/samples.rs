@@ -178,7 +178,8 @@ pub(super) fn all() -> Vec<(&'static str, Event)> {
     };
     let sandbox = |missing: &[&'static str]| {
         let (layers, missing) = (vec!["user", "net", "seccomp"], missing.to_vec());
-        Event::Sandbox(SandboxEvent { at: moment(1), layers, missing, command: "curl".into() })
+        let breached = !missing.is_empty();
+        Event::Sandbox(SandboxEvent { at: moment(1), layers, missing, breached, command: "curl".into() })
     };
     let tally = TapTally { frames: 10, answers: 7, bad: 1, fault: Some(Fault::Length) };
     vec![

@@ -17,14 +17,14 @@ use super::layers::{Layer, Layers};
 use super::message::FromKeeper;
 
 /// Becomes the command. What cannot be done is written to `report`; so is what was given up, before the end.
-pub(super) fn become_it(spec: &Spec, terminal: Option<&Terminal>, mut report: PipeWriter) -> ! {
+pub(super) fn become_it(spec: &Spec, share: bool, terminal: Option<&Terminal>, mut report: PipeWriter) -> ! {
     let mut layers = Layers::default();
     if let Err(error) = descriptors::keep_plain_ones() {
         fail(report, &FromKeeper::Failed { what: "close descriptors".into(), why: error.to_string() });
     }
     give_up(spec, &mut layers);
-    if !layers.present().contains(&Layer::SignalScope) {
-        // A group of its own: it could signal the one that it shares with the world.
+    if !share || !layers.present().contains(&Layer::SignalScope) {
+        // A group of its own: it could signal the one that it shares with the world, or take it for the one in front.
         let _ = setpgid(None, None);
         if let Some(terminal) = terminal {
             let _ = terminal.give_to(getpid());

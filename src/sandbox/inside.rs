@@ -2,8 +2,10 @@
 //!
 //! Runs in the new namespaces, in a copy of the supervisor's memory. Must not return there.
 
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
@@ -72,17 +74,20 @@ pub(super) fn live(spec: &Spec, outside: Outside, line: Line) -> ! {
         say(&line, &FromKeeper::Failed { what: what.to_owned(), why: why.to_string() });
         process::leave(1);
     }
-    let terminal_is_ours = match hear(&line) {
-        Some(FromSupervisor::Go { terminal }) => terminal,
+    let (in_front, share) = match hear(&line) {
+        Some(FromSupervisor::Go { terminal, share }) => (terminal, share),
         Some(_) | None => process::leave(1),
     };
     let _ = rustix::process::set_parent_process_death_signal(None);
-    keeper::keep(spec, &line, terminal.as_ref(), terminal_is_ours)
+    keeper::keep(spec, &line, terminal.as_ref(), (in_front, share))
 }
 
-/// Enters the working folder by its path, where what is covered now could be reached from it otherwise.
+/// Enters the working folder by its path, where that leads elsewhere now: from below a cover everything could be reached.
 fn enter(folder: Option<&Path>, quiet: bool) -> io::Result<()> {
-    let Some(folder) = folder.filter(|folder| view::is_changed(folder)) else { return Ok(()) };
+    let Some(folder) = folder else { return Ok(()) };
+    if leads_nowhere_else(folder) {
+        return Ok(());
+    }
     let found = folder.ancestors().find(|ancestor| std::env::set_current_dir(ancestor).is_ok());
     match found {
         Some(found) if found == folder => Ok(()),
@@ -94,6 +99,17 @@ fn enter(folder: Option<&Path>, quiet: bool) -> io::Result<()> {
             Ok(())
         }
         None => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+/// Whether this process stands where the path leads. A path that is closed to this user now was so before, unless it was
+/// covered.
+fn leads_nowhere_else(folder: &Path) -> bool {
+    let here = fs::metadata(".").map(|here| (here.dev(), here.ino()));
+    match (here, fs::metadata(folder)) {
+        (Ok(here), Ok(there)) => here == (there.dev(), there.ino()),
+        (_, Err(error)) => error.kind() == io::ErrorKind::PermissionDenied,
+        (Err(_), Ok(_)) => false,
     }
 }
 

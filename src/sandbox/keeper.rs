@@ -3,7 +3,6 @@
 //!
 //! Must not know what is outside but the supervisor's voice.
 
-use std::collections::BTreeMap;
 use std::io::{PipeReader, Read as _, Write as _};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -34,7 +33,7 @@ struct Keeper<'a> {
     /// When the supervisor was found to be gone: some time later all ends.
     alone_since: Option<Tick>,
     /// Signals that came to this process from outside, and when: the group that we share with the supervisor got them.
-    heard: BTreeMap<i32, Tick>,
+    heard: Vec<(i32, Tick)>,
     /// Signals to be handed on unless they come to the group too.
     owed: Vec<(i32, Tick)>,
 }
@@ -43,7 +42,12 @@ struct Keeper<'a> {
 const GROUP_LAG: Duration = Duration::from_millis(20);
 
 /// Runs the command and stays until it ends.
-pub(super) fn keep(spec: &Spec, line: &Line, terminal: Option<&Terminal>, in_front: bool) -> ! {
+pub(super) fn keep(
+    spec: &Spec,
+    line: &Line,
+    terminal: Option<&Terminal>,
+    (in_front, share): (bool, bool),
+) -> ! {
     let failed = |what: &str, why: String| -> ! {
         say(line, &FromKeeper::Failed { what: what.to_owned(), why });
         process::leave(1)
@@ -56,11 +60,13 @@ pub(super) fn keep(spec: &Spec, line: &Line, terminal: Option<&Terminal>, in_fro
         Ok(pipe) => pipe,
         Err(error) => failed("make a pipe", error.to_string()),
     };
+    // Whoever ends programs by their name means the supervisor.
+    let _ = process::rename(c"sandbox-keeper");
     if let Err(error) = retire() {
         failed("hide the keeper", error.to_string());
     }
     let command = match process::fork() {
-        Ok(Birth::Child) => command::become_it(spec, terminal.filter(|_| in_front), reporter),
+        Ok(Birth::Child) => command::become_it(spec, share, terminal.filter(|_| in_front), reporter),
         Ok(Birth::Parent(child)) => child,
         Err(error) => failed("start the command", error.to_string()),
     };
@@ -71,7 +77,7 @@ pub(super) fn keep(spec: &Spec, line: &Line, terminal: Option<&Terminal>, in_fro
     if let Some(message) = first_words(report) {
         say(line, &message);
     }
-    Keeper { spec, line, terminal, command, alone_since: None, heard: BTreeMap::new(), owed: Vec::new() }
+    Keeper { spec, line, terminal, command, alone_since: None, heard: Vec::new(), owed: Vec::new() }
         .watch(&inbox)
 }
 
@@ -100,7 +106,7 @@ impl Keeper<'_> {
             while let Ok(Some(arrived)) = inbox.next() {
                 // From inside, and about the children, it is only a reason to look at them.
                 if arrived.sender != Sender::Process {
-                    self.heard.insert(arrived.number, clock::tick());
+                    self.heard.push((arrived.number, clock::tick()));
                 }
             }
             if told {
@@ -129,12 +135,16 @@ impl Keeper<'_> {
                 self.owed.push((number, since));
                 continue;
             }
-            let heard = self.heard.remove(&number).filter(|_| shared);
             // A little before counts too: the group's members get theirs one after the other.
-            if heard.is_none_or(|at| since.since(at) > GROUP_LAG) {
-                let _ = signals::send(number, To::Process(self.command.as_raw_nonzero().get()));
+            let witnessed = |(heard, at): &(i32, Tick)| *heard == number && since.since(*at) <= GROUP_LAG;
+            match self.heard.iter().position(witnessed).filter(|_| shared) {
+                Some(heard) => drop(self.heard.swap_remove(heard)),
+                None => {
+                    let _ = signals::send(number, To::Process(self.command.as_raw_nonzero().get()));
+                }
             }
         }
+        self.heard.retain(|(_, at)| now.since(*at) <= GROUP_LAG * 3);
     }
 
     /// Waits for a signal or a message; says whether there is a message.
@@ -174,6 +184,9 @@ impl Keeper<'_> {
             }
             FromSupervisor::Signal { number, to: Whom::Group } => {
                 let _ = signals::send(number, self.everybody());
+            }
+            FromSupervisor::Continue { .. } if process::shares_our_group(self.command) => {
+                self.owed.push((libc::SIGCONT, clock::tick()));
             }
             FromSupervisor::Continue { terminal } => {
                 if let Some(device) = self.terminal.filter(|_| terminal) {

@@ -47,8 +47,8 @@ pub(super) enum Part {
 pub(super) enum FromSupervisor {
     /// The keeper's user is known in its namespace.
     Mapped,
-    /// The listeners are served: run the command, with the terminal or without.
-    Go { terminal: bool },
+    /// The listeners are served: run the command, with the terminal or without, in our group or in one of its own.
+    Go { terminal: bool, share: bool },
     /// Hand this signal on.
     Signal { number: i32, to: Whom },
     /// Let the command go on, with the terminal or without.
@@ -167,7 +167,7 @@ impl FromSupervisor {
     pub(super) fn spell(self) -> Vec<u8> {
         match self {
             Self::Mapped => "m".to_owned(),
-            Self::Go { terminal } => format!("g{}", u8::from(terminal)),
+            Self::Go { terminal, share } => format!("g{}{}", u8::from(terminal), u8::from(share)),
             Self::Signal { number, to } => format!("s{}{number}", to.letter()),
             Self::Continue { terminal } => format!("c{}", u8::from(terminal)),
         }
@@ -180,7 +180,7 @@ impl FromSupervisor {
         let (letter, rest) = text.split_at_checked(1)?;
         Some(match (letter, rest) {
             ("m", "") => Self::Mapped,
-            ("g", terminal) => Self::Go { terminal: terminal == "1" },
+            ("g", flags) => Self::Go { terminal: flags.starts_with('1'), share: flags.ends_with('1') },
             ("s", rest) => {
                 let (to, number) = rest.split_at_checked(1)?;
                 Self::Signal { number: number.parse().ok()?, to: Whom::of_letter(*to.as_bytes().first()?)? }
@@ -220,7 +220,8 @@ mod tests {
         }
         for message in [
             FromSupervisor::Mapped,
-            FromSupervisor::Go { terminal: true },
+            FromSupervisor::Go { terminal: true, share: false },
+            FromSupervisor::Go { terminal: false, share: true },
             FromSupervisor::Signal { number: 15, to: Whom::UnlessShared },
             FromSupervisor::Signal { number: 64, to: Whom::Group },
             FromSupervisor::Continue { terminal: false },

@@ -52,12 +52,15 @@ impl Sources {
 /// that this one may look at. Must be called outside: the sandbox may look at none.
 pub(super) fn relative() -> Vec<PathBuf> {
     let names = table_paths(&fs::read("/proc/self/net/unix").unwrap_or_default());
-    let names: Vec<PathBuf> = names.into_iter().filter(|name| !name.is_absolute()).collect();
+    let names: Vec<PathBuf> =
+        names.into_iter().filter(|name| !name.is_absolute()).take(MOST_RELATIVE).collect();
     if names.is_empty() {
         return names;
     }
-    let folders: BTreeSet<PathBuf> =
-        processes().filter_map(|process| fs::read_link(format!("/proc/{process}/cwd")).ok()).collect();
+    let folders: BTreeSet<PathBuf> = processes()
+        .filter_map(|process| fs::read_link(format!("/proc/{process}/cwd")).ok())
+        .take(MOST_FOLDERS)
+        .collect();
     let below = folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name)));
     below.filter(|path| is_socket(path)).collect()
 }
@@ -88,6 +91,8 @@ fn tables(supervisor: u32) -> io::Result<Vec<u8>> {
     Ok(tables)
 }
 
+/// Relative names that are looked for.
+const MOST_RELATIVE: usize = 64;
 /// Bytes that tell two lists apart: a heading and two entries.
 const HEAD: usize = 256;
 /// Processes that are looked at.
@@ -120,17 +125,13 @@ pub(super) fn find(sources: &Sources) -> Found {
     let named = sources.environment.iter().flat_map(|value| paths_in(value));
     let mut candidates: Vec<PathBuf> = listed.iter().cloned().chain(mounted).chain(named).collect();
     let folders: BTreeSet<&Path> = listed.iter().filter_map(|path| path.parent()).collect();
-    let mut look = Scan { budget: SCAN_BUDGET, found: &mut candidates };
-    look.folder(Path::new("/tmp"), 2);
-    look.folder(Path::new("/var/tmp"), 2);
-    for folder in folders {
-        // One that was renamed stands in the list under its first name.
-        look.folder(folder, 1);
-    }
-    for folder in HOME_FOLDERS {
-        if let Some(home) = &sources.home {
-            look.folder(&home.join(folder), 3);
-        }
+    // One that was renamed stands in the list under its first name.
+    let near = folders.into_iter().take(MOST_FOLDERS).map(|folder| (folder.to_owned(), 1));
+    let home = HOME_FOLDERS.iter().filter_map(|folder| Some((sources.home.as_ref()?.join(folder), 3)));
+    let shared = [("/tmp".into(), 2), ("/var/tmp".into(), 2)];
+    for (folder, depth) in near.chain(home).chain(shared) {
+        // Each has a budget of its own: others fill them.
+        Scan { budget: SCAN_BUDGET, found: &mut candidates }.folder(&folder, depth);
     }
     let elsewhere = |path: &PathBuf| {
         let covered = |folder: &&str| path.starts_with(folder);
@@ -152,7 +153,8 @@ pub(super) fn find(sources: &Sources) -> Found {
 
 /// The paths by which a socket is seen: another mount of the same file system may show it a second time.
 fn everywhere(path: PathBuf, mounts: &[Mount]) -> Vec<PathBuf> {
-    let above = mounts.iter().rev().filter(|mount| path.starts_with(&mount.point));
+    // Of several at one place the last one is seen.
+    let above = mounts.iter().filter(|mount| path.starts_with(&mount.point));
     let Some(home) = above.max_by_key(|mount| mount.point.as_os_str().len()) else { return vec![path] };
     let Ok(rest) = path.strip_prefix(&home.point) else { return vec![path] };
     let inside = home.root.join(rest);
@@ -260,8 +262,10 @@ impl Scan<'_> {
     }
 }
 
-/// Entries that are looked at in all.
-const SCAN_BUDGET: u32 = 5_000;
+/// Entries of one folder, and all beneath it, that are looked at.
+const SCAN_BUDGET: u32 = 2_000;
+/// Folders of listed sockets that are looked at.
+const MOST_FOLDERS: usize = 256;
 
 /// Folders of the home folder where programs that run as the user have their sockets.
 const HOME_FOLDERS: [&str; 6] =

@@ -157,7 +157,14 @@ impl Sandbox {
         let ear = listen().map_err(refused("listen to the sandbox"))?;
         self.was_in_front = self.terminal.as_ref().is_some_and(Terminal::is_ours);
         // A command that shares our group has it already.
-        self.say(FromSupervisor::Go { terminal: self.was_in_front && terminal::is_every_stream() });
+        let terminal = self.was_in_front && terminal::is_every_stream();
+        // From inside, a group that is led outside and one that is in front are both nameless: a shell that shares ours in
+        // the background would believe that it is in front.
+        let share = self.was_in_front || self.terminal.is_none();
+        if !share {
+            self.grouping = Grouping::Own;
+        }
+        self.say(FromSupervisor::Go { terminal, share });
         Ok(Running { sandbox: self, ear })
     }
 
@@ -236,8 +243,8 @@ impl Running {
     pub fn signal(&mut self, Arrived { number, sender }: Arrived) {
         let sandbox = &mut self.sandbox;
         let to = match (sandbox.grouping, sender) {
-            (Grouping::Shared, Sender::Kernel) => return,
-            (Grouping::Shared, Sender::Process | Sender::Outside) => Whom::UnlessShared,
+            // The kernel too signals one process alone: at the end of the terminal, or of a timer.
+            (Grouping::Shared, _) => Whom::UnlessShared,
             (Grouping::Own, Sender::Process | Sender::Outside) => Whom::Command,
             (Grouping::Own, Sender::Kernel) => {
                 // A key, and the command is not in front yet.
@@ -251,6 +258,10 @@ impl Running {
     /// Stops as the command did, until somebody lets this process go on; then lets the command go on.
     pub fn stop_too(&mut self, signal: i32) {
         let wants_terminal = matches!(signal, libc::SIGTTIN | libc::SIGTTOU);
+        if self.sandbox.terminal.is_none() {
+            // No shell looks after us: nobody would let us go on.
+            return;
+        }
         let sandbox = &mut self.sandbox;
         let to = match sandbox.grouping {
             // Whoever stopped it stopped the group, or meant it alone.
@@ -263,18 +274,22 @@ impl Running {
             }
         };
         sandbox.given = false;
-        let stopped = signals::suffer(signal, to);
-        if !stopped && wants_terminal {
+        if signals::suffer(signal, to) {
+            // What let us go on waits in the inbox.
+            return;
+        }
+        if wants_terminal && sandbox.grouping == Grouping::Own {
             // Nobody will ever put us in front: as if the terminal had gone.
             sandbox.say(FromSupervisor::Signal { number: libc::SIGHUP, to: Whom::Group });
+            self.go_on();
         }
-        self.go_on();
     }
 
     /// Lets the command go on, with the terminal if this process's group has it.
     pub fn go_on(&mut self) {
         let sandbox = &mut self.sandbox;
-        if sandbox.grouping == Grouping::Shared || !sandbox.give_terminal() {
+        // A shell that shared our group has one of its own by now, and wants the terminal back.
+        if !sandbox.give_terminal() {
             sandbox.say(FromSupervisor::Continue { terminal: false });
         }
     }
@@ -282,7 +297,7 @@ impl Running {
     /// Ends the sandbox: nothing of it is left when this returns, and all that the command wrote has been passed on.
     /// Says whether a key may have ended the command without reaching our own group.
     pub fn finish(mut self) -> bool {
-        let given = self.sandbox.given;
+        let given = self.sandbox.given && self.sandbox.grouping == Grouping::Own;
         let carriers = std::mem::take(&mut self.sandbox.carriers);
         drop(self.sandbox);
         carriers.finish();

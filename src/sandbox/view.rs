@@ -48,13 +48,6 @@ pub(super) fn change(
     Ok(())
 }
 
-/// Whether a folder may look different inside, so that standing in it could show what is covered.
-pub(super) fn is_changed(folder: &Path) -> bool {
-    let changed =
-        REBUILT.iter().chain(["/dev", "/proc", "/sys"].iter()).any(|changed| folder.starts_with(changed));
-    changed || folder.starts_with("/tmp")
-}
-
 /// Mounts a `/dev` of the standard devices.
 fn devices(exceptions: Exceptions<'_>) -> io::Result<()> {
     let dev = Path::new("/dev");
@@ -260,7 +253,9 @@ const KERNEL_KINDS: [&str; 12] = [
 /// Takes the switches of the machine away: files there may belong to this user, and to root by number, whatever its
 /// capabilities. `mounts` are those from before anything was changed.
 fn protect_settings(before: &[Mount]) -> io::Result<()> {
-    mounts::write_protect(Path::new("/sys"))?;
+    if Path::new("/sys").exists() {
+        mounts::write_protect(Path::new("/sys"))?;
+    }
     if geteuid().is_root() {
         for path in SETTINGS.map(Path::new).into_iter().filter(|path| path.exists()) {
             mounts::write_protect(path)?;

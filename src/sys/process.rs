@@ -116,6 +116,34 @@ fn threads() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
+/// Gives this process another name, and takes away the command line that it was started with: for a copy of a process
+/// that is not meant by who means the original.
+///
+/// # Errors
+/// There is no `/proc`.
+#[expect(unsafe_code, reason = "the command line is memory that only the kernel knows the place of")]
+pub fn rename(name: &std::ffi::CStr) -> io::Result<()> {
+    rustix::thread::set_name(name)?;
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // Fields 48 and 49 (proc_pid_stat(5)), counted behind the name in brackets, which is the second.
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(45);
+    let mut address =
+        || fields.next().and_then(|field| field.parse::<usize>().ok()).filter(|address| *address != 0);
+    let (Some(start), Some(end)) = (address(), address()) else { return Ok(()) };
+    let line = end.checked_sub(start).filter(|length| *length <= LONGEST_COMMAND_LINE).unwrap_or(0);
+    let start = std::ptr::with_exposed_provenance_mut::<u8>(start);
+    for at in 0..line {
+        let byte = name.to_bytes().get(at).copied().unwrap_or(0);
+        // SAFETY: the kernel put the arguments there at exec(2), on this process's own stack, and says how far they go;
+        // nothing holds a reference into them, as the standard library copies what it reads.
+        unsafe { start.add(at).write_volatile(byte) };
+    }
+    Ok(())
+}
+
+/// As long as the kernel lets all arguments be together (a quarter of an unlimited stack).
+const LONGEST_COMMAND_LINE: usize = 6 << 20;
+
 /// Whether a process is in the same process group as this one, which may be led from outside the namespace.
 pub fn shares_our_group(process: Pid) -> bool {
     let group = |process| nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(process)));

@@ -410,7 +410,7 @@ fn processes_outside_are_neither_seen_nor_touched() {
     each(EVERYBODY, |world| {
         let mut victim = world.outside("sleep").arg("60").spawn().unwrap();
         let said = world.play("processes", &[&victim.id().to_string()]);
-        assert_eq!(said, "namegate python3\nattach ESRCH\nmemory ENOENT\nopen ESRCH\n");
+        assert_eq!(said, "python3 sandbox-keeper\nattach ESRCH\nmemory ENOENT\nopen ESRCH\n");
         victim.kill().unwrap();
         victim.wait().unwrap();
     });
@@ -602,6 +602,11 @@ fn a_socket_is_out_of_reach_under_whatever_name_it_has() {
         servers.listen(Path::new(&format!("{folder}/first")));
         sh(&format!("mv {folder}/first {folder}/moved; mkdir /tmp/again; mount --bind {folder} /tmp/again"));
         servers.listen(Path::new(&format!("{folder}/own")));
+        sh(
+            "mkdir -p /tmp/stack /tmp/seen; mount -t tmpfs a /tmp/stack; mount -t tmpfs -o mode=777 b /tmp/stack",
+        );
+        sh("mount --bind /tmp/stack /tmp/seen");
+        servers.listen(Path::new("/tmp/stack/stacked"));
         sh(&format!("ln {folder}/own {folder}/linked"));
         sh(&format!("cd {folder}; socat UNIX-LISTEN:relative,fork /dev/null >/dev/null 2>&1 & sleep 0.3"));
         sh(&format!(
@@ -609,7 +614,7 @@ fn a_socket_is_out_of_reach_under_whatever_name_it_has() {
         ));
         let paths = ["moved", "linked", "relative", "container"].map(|name| format!("{folder}/{name}"));
         let mut paths: Vec<_> = paths.iter().map(String::as_str).collect();
-        paths.push("/tmp/again/own");
+        paths.extend(["/tmp/again/own", "/tmp/seen/stacked"]);
         let said = world.play("unix_sockets", &paths);
         sh("kill $(ps -e -o pid=,comm= | awk '$2 == \"socat\" { print $1 }')");
         assert!(!said.contains("done"), "{said}");

@@ -206,3 +206,61 @@ fn an_inherited_file_of_the_kernels_is_closed() {
         assert_eq!(ran.out, "plain\n", "{ran:?}");
     });
 }
+
+/// # Limitations
+/// Shown for a second `/proc` that root stands in; the check does not look at what kind of cover it is.
+#[test]
+fn standing_below_a_cover_shows_nothing_of_what_is_covered() {
+    each(ROOTS, |world| {
+        let second = world.path("chroot/proc");
+        fs::create_dir_all(&second).unwrap();
+        sh(&format!("mount -t proc proc {}", second.display()));
+        let mut command = world.exec(&["--allow", GOOD], &["sh", "-c", "pwd; ls -A | wc -l; cat 1/comm"]);
+        let ran: Ran = command.current_dir(&second).output().unwrap().into();
+        sh(&format!("umount {}", second.display()));
+        assert_eq!(ran.out, format!("{}\n0\n", second.display()), "{ran:?}");
+    });
+}
+
+#[test]
+fn a_timer_and_a_signal_by_name_reach_the_command() {
+    each(BOTH, |world| {
+        // An alarm outlives exec(2): the kernel signals the supervisor alone.
+        let mut command = world.outside("python3");
+        command.args(["-c", "import os, signal, sys; signal.alarm(1); os.execvp(sys.argv[1], sys.argv[1:])"]);
+        command.args(["/run/tools/namegate", "exec", "--allow", GOOD, "--", "sleep", "30"]);
+        let started = Instant::now();
+        let ran: Ran = command.output().unwrap().into();
+        assert_eq!(ran.signal(), Some(14), "{ran:?}");
+        assert!(started.elapsed() < Duration::from_secs(10));
+        for by in ["-x namegate", "-f 'namegate exec --allow named'"] {
+            let mut command = world.outside("/run/tools/namegate");
+            command.args([
+                "exec",
+                "--allow",
+                "named.example.com",
+                "--",
+                "sh",
+                "-c",
+                "touch runs; exec sleep 30",
+            ]);
+            let child = command.stderr(Stdio::null()).spawn().unwrap();
+            while !world.path("runs").exists() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            fs::remove_file(world.path("runs")).unwrap();
+            sh(&format!("pkill -TERM {by}"));
+            assert_eq!(ends_within(Duration::from_secs(8), child), None, "{by}: by a signal");
+        }
+    });
+}
+
+#[test]
+fn without_a_terminal_a_stop_of_the_command_is_its_own_affair() {
+    each(BOTH, |world| {
+        let mut command = world.outside("setsid");
+        command.args(["--wait", "/run/tools/namegate", "exec", "--allow", GOOD, "--", "sh", "-c"]);
+        command.arg("(sleep 1; kill -CONT $$) & kill -STOP $$; exit 3").stderr(Stdio::null());
+        assert_eq!(ends_within(Duration::from_secs(10), command.spawn().unwrap()), Some(3));
+    });
+}

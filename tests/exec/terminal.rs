@@ -326,6 +326,36 @@ fn a_command_that_stops_or_interrupts_itself_does_it_to_nobody_else() {
 }
 
 #[test]
+fn a_shell_that_suspends_itself_gets_the_terminal_back() {
+    each(BOTH, |world| {
+        let Some(seat) = Seat::open(world) else { return };
+        seat.enters();
+        seat.types("suspend");
+        seat.shows("Stopped");
+        seat.sees("outer> ");
+        seat.types("clear; fg");
+        std::thread::sleep(Duration::from_millis(500));
+        seat.types("echo back $((40 + 2))");
+        seat.shows("\nback 42\n");
+        seat.types("exit");
+        seat.sees("outer> ");
+    });
+}
+
+#[test]
+fn a_shell_in_the_background_takes_nothing() {
+    each(PLAIN, |world| {
+        let Some(seat) = Seat::open(world) else { return };
+        seat.types("gate bash --rcfile inner -i &");
+        std::thread::sleep(Duration::from_millis(1_200));
+        seat.types("echo outer is $((40 + 2))");
+        seat.shows("\nouter is 42\n");
+        seat.types("kill -KILL %1; wait; clear; echo still $((40 + 2))");
+        seat.shows("still 42");
+    });
+}
+
+#[test]
 fn a_shell_has_its_jobs_on_an_older_kernel_too() {
     each(BOTH, |world| {
         let Some(seat) = Seat::open_on_an_older_kernel(world) else { return };
