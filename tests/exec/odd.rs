@@ -233,7 +233,7 @@ fn a_timer_and_a_signal_by_name_reach_the_command() {
         let ran: Ran = command.output().unwrap().into();
         assert_eq!(ran.signal(), Some(14), "{ran:?}");
         assert!(started.elapsed() < Duration::from_secs(10));
-        for by in ["-x namegate", "-f 'namegate exec --allow named'"] {
+        for by in ["-x namegate", "-f 'namegat[e] exec --allow named'"] {
             let mut command = world.outside("/run/tools/namegate");
             command.args([
                 "exec",
