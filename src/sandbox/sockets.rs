@@ -142,9 +142,9 @@ pub(super) fn find(sources: &Sources) -> Found {
     };
     found.sockets = candidates
         .into_iter()
+        .filter(|path| is_socket(path))
         // Where it really is: a link in place of a socket would be covered instead.
         .filter_map(|path| fs::canonicalize(path).ok())
-        .filter(|path| is_socket(path))
         .flat_map(|path| everywhere(path, &mounts))
         .filter(elsewhere)
         .collect();
