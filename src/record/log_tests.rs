@@ -143,6 +143,8 @@ async fn a_line_cut_when_the_file_is_moved_stands_whole_in_the_new_one() {
     let (log, sink) = scripted(WhenFull::Block, 16);
     sink.script(Ok(40));
     sink.script(Err(ErrorKind::StorageFull));
+    // Whether the writer finds the line and the request together or one by one, it tries once more.
+    sink.script(Err(ErrorKind::StorageFull));
     log.record(event(1)).await;
     log.reopen().await.unwrap();
     assert_eq!(sink.files().first().unwrap().len(), 40);
