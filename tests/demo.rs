@@ -61,11 +61,15 @@ fn the_demo_shows_what_is_promised_and_leaves_nothing() {
     if !inside("the_demo_shows_what_is_promised_and_leaves_nothing") {
         return;
     }
-    let (processes_before, scratch_before) = (processes(), fs::read_dir("/tmp").unwrap().count());
-    let (output, taken) = run(env!("CARGO_BIN_EXE_namegate"), &["demo", "--json"]);
+    let processes_before = processes();
+    // Of its own: other tests leave and enter the common one.
+    let scratch = tempfile::tempdir_in("/tmp").unwrap();
+    let words =
+        [&format!("TMPDIR={}", scratch.path().display()), env!("CARGO_BIN_EXE_namegate"), "demo", "--json"];
+    let (output, taken) = run("env", &words);
     check(&output, taken);
     assert_eq!(processes(), processes_before);
-    assert!(fs::read_dir("/tmp").unwrap().count() <= scratch_before);
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
 }
 
 #[test]
