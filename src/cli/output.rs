@@ -5,7 +5,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use crate::sys::descriptors;
 
 /// Why a command ended without its answer.
 #[derive(Debug)]
@@ -97,8 +97,7 @@ impl Screen {
 
 /// Writes a line of talk to stderr, unless nobody takes it just now: for a thread that others wait for.
 pub(super) fn say_if_heard(text: &str) {
-    let mut awaited = [PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::OUT)];
-    if poll(&mut awaited, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+    if descriptors::error_is_heard() {
         say(text);
     }
 }

@@ -153,13 +153,14 @@ pub(super) fn capture() -> Option<Capture> {
     Some(Capture { loader: nft::loader()?, arguments: &["-f", "-"], script })
 }
 
-/// Makes the files that the log will go to, so that they can be hidden from whom it is about.
+/// Makes the files that the log will go to, so that they can be hidden from whom it is about. What is no file,
+/// `/dev/null` or a terminal, has no content that could be changed later.
 fn audit_files(config: &RecordConfig) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for target in &config.to {
         let Target::File(path) = target else { continue };
-        let made = FileSink::append(path).and_then(|_| std::fs::canonicalize(path));
-        files.push(made.map_err(|source| LogError::Open { path: path.clone(), source })?);
+        FileSink::append(path).map_err(|source| LogError::Open { path: path.clone(), source })?;
+        files.extend(std::fs::canonicalize(path).ok().filter(|real| real.is_file()));
     }
     Ok(files)
 }

@@ -217,8 +217,7 @@ impl Keeper<'_> {
 
 /// Says something on standard error, where somebody takes it: this process has no time to wait.
 pub(super) fn say_aloud(words: &str) {
-    let mut awaited = [PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::OUT)];
-    if poll(&mut awaited, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+    if descriptors::error_is_heard() {
         let _ = std::io::stderr().lock().write_all(format!("namegate: {words}\n").as_bytes());
     }
 }

@@ -42,10 +42,7 @@ pub(super) fn change(
     layers.note(Layer::Devices, devices(exceptions));
     layers.note(Layer::HostSockets, sources.and_then(|sources| cover_sockets(exceptions.sockets, &sources)));
     layers.note(Layer::KernelSettings, protect_settings(&before));
-    for path in exceptions.hidden {
-        mounts::show(Path::new("/dev/null"), path)?;
-    }
-    Ok(())
+    exceptions.hidden.iter().try_for_each(|path| hide(path))
 }
 
 /// Mounts a `/dev` of the standard devices.
@@ -251,7 +248,7 @@ const KERNEL_KINDS: [&str; 12] = [
 ];
 
 /// Takes the switches of the machine away: files there may belong to this user, and to root by number, whatever its
-/// capabilities. `mounts` are those from before anything was changed.
+/// capabilities. `before` are the mounts from before anything was changed.
 fn protect_settings(before: &[Mount]) -> io::Result<()> {
     if Path::new("/sys").exists() {
         mounts::write_protect(Path::new("/sys"))?;

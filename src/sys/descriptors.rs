@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FileType;
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use tokio::io::Interest;
@@ -40,12 +41,10 @@ pub fn kind(descriptor: BorrowedFd<'_>) -> io::Result<Kind> {
 }
 
 /// Makes every descriptor from 3 on end at exec(2), but for pipes and regular files that were meant to be inherited.
-/// Returns how many were cut off.
 ///
 /// # Errors
 /// They cannot be listed.
-pub fn keep_plain_ones() -> io::Result<usize> {
-    let mut cut = 0;
+pub fn keep_plain_ones() -> io::Result<()> {
     for number in open_ones()? {
         let Some(descriptor) = borrow(number) else { continue };
         // One that is closed is the one that listed the folder.
@@ -54,9 +53,8 @@ pub fn keep_plain_ones() -> io::Result<usize> {
             continue;
         }
         fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
-        cut += 1;
     }
-    Ok(cut)
+    Ok(())
 }
 
 /// Whether a file is a handle on the kernel: a namespace, a setting.
@@ -117,6 +115,12 @@ pub fn replace(stream: Stream, source: BorrowedFd<'_>) -> io::Result<()> {
 pub fn silence(stream: Stream) -> io::Result<()> {
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     replace(stream, nothing.as_fd())
+}
+
+/// Whether somebody takes a few words on standard error just now, so that writing them waits for nobody.
+pub fn error_is_heard() -> bool {
+    let mut awaited = [PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::OUT)];
+    poll(&mut awaited, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// Lets a task wait until there is something to read from the descriptor. Must be called inside a runtime.

@@ -123,7 +123,12 @@ pub fn folder(path: &Path, mode: u32) -> io::Result<()> {
 /// Those of the kernel.
 pub fn write_protect(path: &Path) -> io::Result<()> {
     show(path, path)?;
-    change(path, libc::MOUNT_ATTR_RDONLY, 0, MountFlags::RDONLY)
+    match set_attributes(path, libc::MOUNT_ATTR_RDONLY, 0) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            remount_each(|mount| mount.point.starts_with(path), MountFlags::RDONLY)
+        }
+        changed => changed,
+    }
 }
 
 /// Makes every device node void but for those beneath `devices`.
@@ -132,23 +137,15 @@ pub fn write_protect(path: &Path) -> io::Result<()> {
 /// Those of the kernel.
 pub fn forbid_devices_but(devices: &Path) -> io::Result<()> {
     match set_attributes(Path::new("/"), libc::MOUNT_ATTR_NODEV, 0) {
-        Ok(()) => set_attributes(devices, 0, libc::MOUNT_ATTR_NODEV),
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-            let mut others = list()?.into_iter().filter(|mount| !mount.point.starts_with(devices));
-            others.try_for_each(|mount| remount(&mount.point, MountFlags::NODEV))
+            remount_each(|mount| !mount.point.starts_with(devices), MountFlags::NODEV)
         }
-        Err(error) => Err(error),
+        changed => changed.and_then(|()| set_attributes(devices, 0, libc::MOUNT_ATTR_NODEV)),
     }
 }
 
-fn change(path: &Path, set: u64, clear: u64, flag: MountFlags) -> io::Result<()> {
-    match set_attributes(path, set, clear) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-            let mut beneath = list()?.into_iter().filter(|mount| mount.point.starts_with(path));
-            beneath.try_for_each(|mount| remount(&mount.point, flag))
-        }
-        changed => changed,
-    }
+fn remount_each(which: impl Fn(&Mount) -> bool, flag: MountFlags) -> io::Result<()> {
+    list()?.iter().filter(|mount| which(mount)).try_for_each(|mount| remount(&mount.point, flag))
 }
 
 /// Changes one mount as Linux before 5.12 can: what it forbids already stays forbidden. One that is covered, gone or out

@@ -99,6 +99,20 @@ fn the_audit_log_is_out_of_the_commands_hands() {
 }
 
 #[test]
+fn the_audit_log_may_be_where_the_sandbox_has_nothing() {
+    each(BOTH, |world| {
+        let target = "/dev/shm/audit.jsonl";
+        let mut command = world.outside("/run/tools/namegate");
+        command.args(["exec", "--allow", GOOD, "--audit", target, "--", "sh", "-c", "exit 6"]);
+        let ran: Ran = command.output().unwrap().into();
+        assert_eq!(ran.code(), Some(6), "{ran:?}");
+        let log = fs::read_to_string(target).unwrap();
+        fs::remove_file(target).unwrap();
+        assert!(log.contains("\"action\":\"sandbox\""), "{log}");
+    });
+}
+
+#[test]
 fn a_working_folder_that_cannot_be_named_again_is_kept() {
     each(PLAIN, |world| {
         // Deleted, and behind a folder that is closed to this user: sudo -u leaves programs there.
