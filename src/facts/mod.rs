@@ -5,6 +5,7 @@
 mod address;
 mod claim;
 mod client;
+mod container;
 mod flow;
 mod name;
 mod observation;
@@ -13,6 +14,7 @@ mod tick;
 pub use address::{Scope, canonical, scope};
 pub use claim::{Claim, Fault, Named, Protocol, Via};
 pub use client::{Client, Siblings};
+pub use container::Container;
 pub use flow::{Flow, FlowId, Transport};
 pub use name::{Name, NameFault};
 pub use observation::{Address, Observation, Source};
