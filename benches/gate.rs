@@ -120,7 +120,7 @@ fn flows(leases: usize) -> Vec<(Flow, Claim)> {
         .map(|at| {
             let number = at.wrapping_mul(2_654_435_761) % observations;
             let which = name_number(number);
-            let source = SocketAddr::new(client(number / NAMES_PER_CLIENT).address(), 40_000);
+            let source = SocketAddr::new(client(number / NAMES_PER_CLIENT).address().unwrap(), 40_000);
             let to = address(which * ADDRESSES_PER_NAME + at % ADDRESSES_PER_NAME);
             let flow =
                 Flow::new(FlowId(0), source, SocketAddr::new(to, 443), Transport::Tcp, Tick::default());

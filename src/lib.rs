@@ -2,7 +2,7 @@
 //! that DNS really gave for them.
 //!
 //! Rooms, from the ground up: `facts` are the nouns; `wire` turns bytes into facts; `gate` turns facts
-//! into a verdict; `sys` is the kernel; `record` keeps what happened; `proxy`, `dns` and `nft` carry
+//! into a verdict; `sys` is the kernel; `record` keeps what happened; `who` tells whose a flow is; `proxy`, `dns` and `nft` carry
 //! verdicts out; `settings` reads what the operator wants; `daemon` is where they meet; `demo` tries to get
 //! past it; `cli` speaks.
 
@@ -18,4 +18,5 @@ pub mod record;
 pub mod sandbox;
 pub mod settings;
 pub mod sys;
+pub mod who;
 pub mod wire;

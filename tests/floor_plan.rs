@@ -8,12 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Floor of each room. A room imports only from floors below its own, never a neighbour.
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 14] = [
     ("facts", 0),
     ("wire", 1),
     ("gate", 1),
     ("sys", 1),
     ("record", 2),
+    ("who", 2),
     ("proxy", 3),
     ("dns", 3),
     ("nft", 3),

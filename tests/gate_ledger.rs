@@ -81,7 +81,7 @@ fn see(gate: &Gate, who: u32, names: &[&str], to: &[u32], when: u64) {
 }
 
 fn ask_over(gate: &Arc<Gate>, transport: Transport, who: u32, text: &str, to: u32, when: u64) -> Decision {
-    let source = SocketAddr::new(client(who).address(), 40_000);
+    let source = SocketAddr::new(client(who).address().unwrap(), 40_000);
     let flow = Flow::new(FlowId(0), source, SocketAddr::new(address(to), 443), transport, at(when).tick);
     let claim = Named { name: name(text), protocol: Protocol::Tls, via: Via::Sni, ech: false };
     gate.decide(&flow, &Claim::Named(claim), at(when))

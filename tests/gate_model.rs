@@ -221,7 +221,7 @@ impl Model {
     fn speaking_of(&self, name: usize, client: Client) -> impl Iterator<Item = &Rule> {
         self.rules.iter().filter(move |rule| {
             rule.names.iter().any(|pattern| Self::means(pattern, NAMES[name]))
-                && (rule.clients.is_empty() || rule.clients.iter().any(|one| one.matches(client)))
+                && (rule.clients.is_empty() || rule.clients.iter().any(|one| means(one, client)))
         })
     }
 
@@ -571,7 +571,7 @@ fn name_of(name: usize) -> Name {
 }
 
 fn flow(client: Client, address: IpAddr, port: u16) -> Flow {
-    let source = SocketAddr::new(client.address(), 40_000);
+    let source = SocketAddr::new(client.address().unwrap(), 40_000);
     Flow::new(FlowId(0), source, SocketAddr::new(address, port), Transport::Tcp, Tick::default())
 }
 
@@ -593,5 +593,17 @@ proptest! {
             world.take(step);
             prop_assert!(world.gate.lease_count() <= 8);
         }
+    }
+}
+
+/// Whom a rule of this model speaks of: networks only.
+fn means(one: &ClientMatch, client: Client) -> bool {
+    match one {
+        ClientMatch::Net(net) => client.address().is_some_and(|address| net.contains(&address)),
+        ClientMatch::Container(_)
+        | ClientMatch::Label { .. }
+        | ClientMatch::Service(_)
+        | ClientMatch::User(_)
+        | ClientMatch::UserName(_) => panic!("the model has none of {one:?}"),
     }
 }

@@ -2,7 +2,7 @@
 //! with nothing but these is asked the same.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use namegate::facts::{
     Transport, Via,
 };
 use namegate::gate::{Gate, Reason};
-use namegate::record::{Closed, Decided, DnsEvent, Ending, Event, Learner};
+use namegate::record::{Closed, Decided, DnsEvent, Ending, Event, Learner, Origin};
 use namegate::settings::{SandboxArguments, sandbox};
 use proptest::prelude::*;
 
@@ -77,10 +77,18 @@ fn play(gate: &Arc<Gate>, steps: &[Step]) -> (Vec<Event>, Vec<Reason>) {
                 let read = early.is_none().then_some(&claim);
                 let decision = early.unwrap_or_else(|| gate.decide(&flow, &claim, at));
                 reasons.push(decision.reason);
-                events.push(Event::Decided(Decided::new(&flow, read, &decision, Duration::ZERO, at)));
+                events.push(Event::Decided(Decided::new(
+                    &flow,
+                    &Origin::default(),
+                    read,
+                    &decision,
+                    Duration::ZERO,
+                    at,
+                )));
                 let (name, ending) = (claim.name().cloned(), Ending::Closed);
                 events.push(Event::Closed(Closed {
                     flow,
+                    origin: Origin::default(),
                     name,
                     at,
                     ending,
@@ -112,7 +120,8 @@ fn ask(
     Some(Event::Dns(DnsEvent {
         id: FlowId(0),
         client,
-        client_port: 0,
+        source: SocketAddr::new(client.address().unwrap(), 0),
+        origin: Origin::default(),
         server: None,
         transport: Transport::Udp,
         at,

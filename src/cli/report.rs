@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
     use crate::facts::{Flow, FlowId, Moment, Name, Tick, Transport};
-    use crate::record::{Closed, Decided, Ending, Event};
+    use crate::record::{Closed, Decided, Ending, Event, Origin};
 
     fn hear(
         summary: &mut Summary,
@@ -106,6 +106,7 @@ mod tests {
         let name = name.map(|name| Name::parse(name).unwrap());
         summary.hear(&Event::Decided(Decided {
             flow,
+            origin: Origin::default(),
             at,
             name: name.clone(),
             protocol: None,
@@ -119,7 +120,16 @@ mod tests {
             held: Duration::ZERO,
         }));
         let (ending, sent, received) = (Ending::Closed, 999 * number, 1_234_567 * number);
-        summary.hear(&Event::Closed(Closed { flow, name, at, ending, sent, received, error: None }));
+        summary.hear(&Event::Closed(Closed {
+            flow,
+            origin: Origin::default(),
+            name,
+            at,
+            ending,
+            sent,
+            received,
+            error: None,
+        }));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::gate::{Gate, LedgerConfig, Policy};
 use crate::proxy::{Proxy, ProxyConfig, SecondLook, TcpDial, Wiring};
 use crate::record::Log;
 use crate::sys::neighbours::Neighbours;
+use crate::who::Who;
 
 use super::Error;
 
@@ -27,7 +28,7 @@ pub(super) struct Parts {
     pub(super) dns: DnsConfig,
     pub(super) on_miss: OnMiss,
     pub(super) resolver: Arc<Pool>,
-    pub(super) neighbours: Arc<Neighbours>,
+    pub(super) neighbours: Neighbours,
     pub(super) log: Log,
 }
 
@@ -45,8 +46,8 @@ impl Engine {
         let Parts { policy, ledger, proxy, dns, on_miss, resolver, neighbours, log } = parts;
         let gate = Gate::new(policy, ledger);
         let (changes, policy_changes) = watch::channel(0);
-        let forwarder =
-            Forwarder::new(dns, Arc::clone(&gate), log.clone(), resolver, Arc::clone(&neighbours));
+        let who = Arc::new(Who::new(Arc::clone(&gate), neighbours));
+        let forwarder = Forwarder::new(dns, Arc::clone(&gate), log.clone(), resolver, Arc::clone(&who));
         let forwarder = Arc::new(forwarder);
         let proxy = Proxy::new(Wiring {
             config: proxy,
@@ -57,7 +58,7 @@ impl Engine {
                 OnMiss::Deny => None,
                 OnMiss::Resolve => Some(second_look(&forwarder)),
             },
-            neighbours,
+            who,
             policy_changes,
         });
         Self { gate, forwarder, proxy, changes }

@@ -21,9 +21,11 @@ use crate::sandbox::{Capture, Ended, Form, Layers, Listeners, Running, Sandbox, 
 use crate::settings::SandboxSettings;
 use crate::sys::descriptors::{self, Stream};
 use crate::sys::neighbours::Neighbours;
+use crate::sys::origdst;
 use crate::sys::signals::{self, Inbox, To};
 use crate::sys::udp::CapturedUdp;
 use crate::sys::{clock, confine, limits};
+use crate::who::Whose;
 
 use super::engine::{Engine, Parts, Tasks, adopt};
 use super::{Error, reload, upkeep};
@@ -230,7 +232,7 @@ pub(super) async fn connect(
         dns: settings.dns,
         on_miss: OnMiss::Deny,
         resolver,
-        neighbours: Arc::new(Neighbours::none()),
+        neighbours: Neighbours::none(),
         log,
     });
     let own = upkeep::learn_own(&engine.gate, &Default::default()).await;
@@ -246,11 +248,12 @@ pub(super) fn serve(
     client: Client,
 ) -> Result<(), Error> {
     let Listeners { form: _, proxy, dns_tcp, dns_udp, host } = listeners;
-    let forwarder = engine.forwarder.for_one(client);
+    let whose = Whose::One(client);
+    let forwarder = engine.forwarder.of(whose);
     for listener in proxy.into_iter().chain(host) {
         let (proxy, listener, cancel) =
             (Arc::clone(&engine.proxy), adopt(listener)?, tasks.corridors.clone());
-        tasks.serve(async move { proxy.serve_one(listener, client, cancel).await });
+        tasks.serve(async move { proxy.serve(listener, origdst::Capture::Transparent, whose, cancel).await });
     }
     for listener in dns_tcp {
         let (forwarder, listener, cancel) = (forwarder.clone(), adopt(listener)?, tasks.corridors.clone());

@@ -26,6 +26,7 @@ use crate::record::Log;
 use crate::settings::{Settings, TABLE};
 use crate::sys::limits;
 use crate::sys::neighbours::Neighbours;
+use crate::who::Whose;
 
 use capture::Doors;
 use engine::{Engine, Parts, Tasks, adopt};
@@ -145,7 +146,7 @@ impl Running {
             dns: settings.dns,
             on_miss: settings.on_miss,
             resolver,
-            neighbours: Arc::new(Neighbours::new(settings.capture.interfaces)),
+            neighbours: Neighbours::new(settings.capture.interfaces),
             log: log.clone(),
         });
         upkeep::learn_own(&engine.gate, &ports)
@@ -182,7 +183,7 @@ impl Running {
         for listener in doors.proxy {
             let (proxy, cancel) = (Arc::clone(&engine.proxy), tasks.corridors.clone());
             let listener = adopt(listener)?;
-            tasks.serve(async move { proxy.serve(listener, doors.capture, cancel).await });
+            tasks.serve(async move { proxy.serve(listener, doors.capture, Whose::Link, cancel).await });
         }
         for listener in doors.dns_tcp {
             let (forwarder, cancel) = (Arc::clone(&engine.forwarder), tasks.corridors.clone());

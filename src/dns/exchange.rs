@@ -11,9 +11,9 @@ use tokio::time::timeout;
 
 use crate::facts::{Client, FlowId, Moment, Name, Observation, Siblings, Source, Transport, canonical};
 use crate::gate::{Gate, QuestionVerdict, Reason};
-use crate::record::{DnsEvent, Event, Log};
+use crate::record::{DnsEvent, Event, Log, Origin};
 use crate::sys::clock;
-use crate::sys::neighbours::Neighbours;
+use crate::who::{Who, Whose};
 use crate::wire::dns::{self, Ask, Query, QueryFault, Reply, ede, qtype, rcode};
 
 use super::upstream::{Resolve, UpstreamError};
@@ -24,8 +24,9 @@ use super::{Denial, DnsConfig};
 pub(super) struct Asked<'m> {
     pub(super) message: &'m [u8],
     pub(super) peer: SocketAddr,
-    /// Whose question it is.
+    /// Whose question it is; until that is found out, whose place it takes.
     pub(super) client: Client,
+    pub(super) whose: Whose,
     /// Where it was sent to.
     pub(super) server: SocketAddr,
     pub(super) transport: Transport,
@@ -38,7 +39,7 @@ pub(super) struct Corridor {
     pub(super) gate: Arc<Gate>,
     pub(super) log: Log,
     pub(super) resolve: Arc<dyn Resolve>,
-    pub(super) neighbours: Arc<Neighbours>,
+    pub(super) who: Arc<Who>,
     /// Whether AAAA is answered NODATA; may change while we run.
     pub(super) no_ipv6: AtomicBool,
 }
@@ -54,13 +55,15 @@ struct Judged {
 impl Corridor {
     /// Answers one message. `None`: nothing may or need be sent back.
     pub(super) async fn exchange(&self, asked: Asked<'_>) -> Option<Vec<u8>> {
-        let now = clock::now();
+        let client = self.who.client(asked.whose, asked.peer).await;
+        let (asked, now) = (Asked { client, ..asked }, clock::now());
         let query = match dns::query(asked.message) {
             Ok(query) => query,
             Err(fault) => return self.refuse_broken(asked, fault, now).await,
         };
         let (client, judged) = self.judge_client(asked.client, &query, now).await;
-        let event = asked.event(&query, now).judged(&judged);
+        let origin = Origin { container: self.gate.container(asked.client), process: None };
+        let event = DnsEvent { origin, ..asked.event(&query, now) }.judged(&judged);
         if !judged.reason.lets_pass() {
             return self.refuse(asked, &query, event).await;
         }
@@ -94,10 +97,10 @@ impl Corridor {
             let (client, verdict) = chosen;
             return (client, self.judge(verdict, query));
         }
-        chosen = self.choose(chosen, self.neighbours.known(own.address()), query, now);
+        chosen = self.choose(chosen, self.who.known_siblings(own), query, now);
         if may_differ_as_another(&chosen.1) {
             // On the heap: most questions are for allowed names.
-            let siblings = Box::pin(self.neighbours.siblings(own.address())).await;
+            let siblings = Box::pin(self.who.siblings(own)).await;
             chosen = self.choose(chosen, siblings, query, now);
         }
         let (client, verdict) = chosen;
@@ -266,7 +269,8 @@ impl Asked<'_> {
         DnsEvent {
             id: FlowId(rand::random()),
             client: self.client,
-            client_port: self.peer.port(),
+            origin: Origin::default(),
+            source: self.whose.source(self.peer),
             server: Some(canonical(self.server.ip())),
             transport: self.transport,
             at,

@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 use crate::facts::{Client, Name, Transport};
 use crate::gate::Gate;
 use crate::record::Log;
-use crate::sys::neighbours::Neighbours;
 use crate::sys::udp::{CapturedUdp, Datagram};
+use crate::who::{Who, Whose};
 
 use super::DnsConfig;
 use super::exchange::{Asked, Corridor};
@@ -32,8 +32,7 @@ pub struct Forwarder {
     connections: Arc<Limits>,
     lookups: Arc<Lookups>,
     tasks: TaskTracker,
-    /// Whose questions all are; `None`: the asking address tells.
-    one_client: Option<Client>,
+    whose: Whose,
 }
 
 /// Open TCP connections in all, and of one client. DNS over TCP is short-lived.
@@ -53,24 +52,34 @@ impl Forwarder {
         gate: Arc<Gate>,
         log: Log,
         resolve: Arc<dyn Resolve>,
-        neighbours: Arc<Neighbours>,
+        who: Arc<Who>,
     ) -> Self {
         let questions = Limits::new(config.max_inflight, config.max_inflight_per_client);
         let no_ipv6 = config.no_ipv6.into();
-        let corridor = Arc::new(Corridor { config, gate, log, resolve, neighbours, no_ipv6 });
+        let corridor = Arc::new(Corridor { config, gate, log, resolve, who, no_ipv6 });
         let lookups = Arc::new(Lookups::new(Arc::clone(&corridor)));
         let connections = Limits::new(CONNECTIONS, CONNECTIONS_PER_CLIENT);
-        Self { corridor, questions, connections, lookups, tasks: TaskTracker::new(), one_client: None }
+        Self { corridor, questions, connections, lookups, tasks: TaskTracker::new(), whose: Whose::Link }
     }
 
-    /// Returns the same forwarder for sockets that nobody else but this client can reach, from whatever address it
-    /// asks.
-    pub fn for_one(&self, client: Client) -> Self {
-        Self { one_client: Some(client), ..self.clone() }
+    /// Returns the same forwarder for sockets whose clients are told in this way.
+    pub fn of(&self, whose: Whose) -> Self {
+        Self { whose, ..self.clone() }
     }
 
-    pub(super) fn client_at(&self, peer: SocketAddr) -> Client {
-        self.one_client.unwrap_or_else(|| Client::at(peer.ip()))
+    /// Returns whose place a question takes, before it is known whose it is.
+    fn place_of(&self, peer: SocketAddr) -> Client {
+        Client::at(self.whose.source(peer).ip())
+    }
+
+    pub(super) fn asked<'m>(
+        &self,
+        message: &'m [u8],
+        peer: SocketAddr,
+        server: SocketAddr,
+        transport: Transport,
+    ) -> Asked<'m> {
+        Asked { message, peer, client: self.place_of(peer), whose: self.whose, server, transport }
     }
 
     /// Says whether this host has lost, or found, its way to IPv6: without one, AAAA is answered NODATA.
@@ -105,12 +114,11 @@ impl Forwarder {
         let Datagram { peer, destination: server, cut, .. } = datagram;
         // What did not fit is no query: an empty message is judged in its place, and logged.
         let message = if cut { &[] } else { message };
-        let (transport, client) = (Transport::Udp, self.client_at(peer));
-        let full = match self.questions.take(client) {
+        let full = match self.questions.take(self.place_of(peer)) {
             Ok(place) => {
                 let (this, socket, message) = (self.clone(), Arc::clone(socket), message.to_vec());
                 self.tasks.spawn(async move {
-                    let asked = Asked { message: &message, peer, client, server, transport };
+                    let asked = this.asked(&message, peer, server, Transport::Udp);
                     if let Some(reply) = this.corridor.exchange(asked).await {
                         send(&socket, &reply, asked).await;
                     }
@@ -121,7 +129,7 @@ impl Forwarder {
             Err(full) => full,
         };
         // Here, not in a task: a flood costs the flooded socket's time, not memory.
-        let asked = Asked { message, peer, client, server, transport };
+        let asked = self.asked(message, peer, server, Transport::Udp);
         if let Some(reply) = self.corridor.refuse_over_limit(asked, full == Full::One).await {
             send(socket, &reply, asked).await;
         }
@@ -137,7 +145,7 @@ impl Forwarder {
             };
             match accepted {
                 Ok((connection, peer)) => {
-                    let Ok(place) = self.connections.take(self.client_at(peer)) else {
+                    let Ok(place) = self.connections.take(self.place_of(peer)) else {
                         tracing::debug!(%peer, "DNS connection refused: too many open");
                         continue;
                     };

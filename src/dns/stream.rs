@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::facts::Transport;
 
-use super::exchange::Asked;
 use super::forwarder::Forwarder;
 
 /// Questions of one connection under way at once; the next one is not read before one is answered.
@@ -83,8 +82,7 @@ async fn read(
         .await??;
         let (forwarder, replies) = (forwarder.clone(), replies.clone());
         forwarder.tasks().clone().spawn(async move {
-            let (client, transport) = (forwarder.client_at(peer), Transport::Tcp);
-            let asked = Asked { message: &message, peer, client, server, transport };
+            let asked = forwarder.asked(&message, peer, server, Transport::Tcp);
             if let Some(reply) = forwarder.answer(asked).await {
                 // The writer may have given up on the client.
                 let _ = replies.send(reply).await;

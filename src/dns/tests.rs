@@ -26,6 +26,7 @@ use crate::record::{Log, RecordConfig, Target, WhenFull};
 use crate::sys::clock;
 use crate::sys::neighbours::{LinkAddress, Neighbours};
 use crate::sys::udp::CapturedUdp;
+use crate::who::Who;
 use crate::wire::dns::Ask;
 
 /// Answers what the test says, once the test lets it.
@@ -173,8 +174,10 @@ impl World {
         };
         let script = Arc::new(case.script);
         let resolve: Arc<dyn Resolve> = Arc::clone(&script) as _;
-        let forwarder =
-            Forwarder::new(config, Arc::clone(&gate), log.clone(), resolve, Arc::new(case.neighbours));
+        let forwarder = {
+            let who = Arc::new(Who::new(Arc::clone(&gate), case.neighbours));
+            Forwarder::new(config, Arc::clone(&gate), log.clone(), resolve, who)
+        };
         let cancel = CancellationToken::new();
         let socket = CapturedUdp::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

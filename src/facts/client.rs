@@ -1,33 +1,56 @@
-//! Who asks: a workload by one of its addresses, and the other addresses it has on its link.
+//! Who asks: a workload by one of its addresses, with the other addresses it has on its link, or a user of this host.
 //!
-//! It does not know how addresses are found to belong together.
+//! It does not know how addresses are found to belong together, nor how a user is told by a socket.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use super::{Scope, canonical, scope};
 
-/// The workload a flow or a question comes from, by its address in canonical form.
+/// The workload a flow or a question comes from.
 ///
 /// Leases belong to a client: what one client resolved opens nothing for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Client(IpAddr);
+pub enum Client {
+    /// Whoever has this address, in canonical form, on a captured link, in one of the address's lives.
+    At(IpAddr, Life),
+    /// A user of this host, by number.
+    User(u32),
+}
+
+/// Tells apart those who hold one address one after the other. Zero: nobody keeps a record of who does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Life(pub u32);
 
 impl Client {
     /// Names the client at this address; an IPv4-mapped address is its IPv4 client.
     pub fn at(address: IpAddr) -> Self {
-        Self(canonical(address))
+        Self::At(canonical(address), Life::default())
     }
 
-    /// Returns the client's address.
-    pub fn address(self) -> IpAddr {
-        self.0
+    /// Returns the client's address on its link.
+    pub fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::At(address, _) => Some(address),
+            Self::User(_) => None,
+        }
+    }
+
+    /// Returns the number of the user.
+    pub fn user(self) -> Option<u32> {
+        match self {
+            Self::At(..) => None,
+            Self::User(uid) => Some(uid),
+        }
     }
 }
 
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self {
+            Self::At(address, _) => address.fmt(f),
+            Self::User(uid) => write!(f, "uid {uid}"),
+        }
     }
 }
 
@@ -50,16 +73,26 @@ impl Siblings {
     pub fn iter(&self) -> impl Iterator<Item = Client> + use<> {
         self.0.into_iter().flatten()
     }
+
+    /// Returns what becomes of each, in the same order; `None` leaves it out.
+    #[must_use]
+    pub fn filter_map(self, each: impl FnMut(Client) -> Option<Client>) -> Self {
+        let mut kept = Self::default();
+        for (place, client) in kept.0.iter_mut().zip(self.iter().filter_map(each)) {
+            *place = Some(client);
+        }
+        kept
+    }
 }
 
 impl FromIterator<IpAddr> for Siblings {
     fn from_iter<T: IntoIterator<Item = IpAddr>>(addresses: T) -> Self {
-        let mut clients: Vec<Client> = addresses.into_iter().map(Client::at).collect();
-        clients.sort_by_key(|client| (rank(client.address()), *client));
-        clients.dedup();
+        let mut addresses: Vec<IpAddr> = addresses.into_iter().map(canonical).collect();
+        addresses.sort_by_key(|address| (rank(*address), *address));
+        addresses.dedup();
         let mut kept = Self::default();
-        for (place, client) in kept.0.iter_mut().zip(clients) {
-            *place = Some(client);
+        for (place, address) in kept.0.iter_mut().zip(addresses) {
+            *place = Some(Client::at(address));
         }
         kept
     }

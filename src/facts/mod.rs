@@ -9,13 +9,15 @@ mod container;
 mod flow;
 mod name;
 mod observation;
+mod process;
 mod tick;
 
 pub use address::{Scope, canonical, scope};
 pub use claim::{Claim, Fault, Named, Protocol, Via};
-pub use client::{Client, Siblings};
+pub use client::{Client, Life, Siblings};
 pub use container::Container;
 pub use flow::{Flow, FlowId, Transport};
 pub use name::{Name, NameFault};
 pub use observation::{Address, Observation, Source};
+pub use process::Process;
 pub use tick::{Moment, Tick};

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use ipnet::IpNet;
 
 use super::patterns::Patterns;
 use super::{Action, ClientMatch, Defaults, Ech, Mode, PolicyFault, Ports, Rule};
@@ -97,8 +96,23 @@ fn covers_clients(by: &Rule, rule: &Rule) -> bool {
     if by.clients.len().saturating_mul(rule.clients.len()) > CLIENT_PAIRS {
         return by.clients == rule.clients;
     }
-    let within = |net: &IpNet| by.clients.iter().any(|ClientMatch::Net(wider)| wider.contains(net));
-    !rule.clients.is_empty() && rule.clients.iter().all(|ClientMatch::Net(net)| within(net))
+    !rule.clients.is_empty() && rule.clients.iter().all(|one| by.clients.iter().any(|by| includes(by, one)))
+}
+
+/// Whether whoever is meant by the second is meant by the first, whoever there is.
+fn includes(by: &ClientMatch, one: &ClientMatch) -> bool {
+    match (by, one) {
+        (ClientMatch::Net(wider), ClientMatch::Net(net)) => wider.contains(net),
+        (
+            ClientMatch::Net(_)
+            | ClientMatch::Container(_)
+            | ClientMatch::Label { .. }
+            | ClientMatch::Service(_)
+            | ClientMatch::User(_)
+            | ClientMatch::UserName(_),
+            _,
+        ) => by == one,
+    }
 }
 
 fn covers_protocols(by: &Rule, rule: &Rule) -> bool {

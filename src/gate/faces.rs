@@ -21,7 +21,7 @@ pub struct Faces {
 impl Faces {
     /// Joins a flow and the other addresses of its client.
     pub fn new(flow: Flow, siblings: Siblings) -> Self {
-        Self { flow: flow.seen_as(Client::at(flow.source.ip())), siblings }
+        Self { flow, siblings }
     }
 
     /// Returns where the flow leads.

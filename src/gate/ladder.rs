@@ -3,33 +3,24 @@
 //! Steps as in docs/design.md. Must not know bytes, sockets or clocks.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use crate::facts::{
-    Claim, Client, Flow, Moment, Name, Named, Observation, Protocol, Scope, Source, Tick, Transport, Via,
-    scope,
+    Claim, Client, Container, Flow, Moment, Name, Named, Observation, Protocol, Source, Tick, Transport, Via,
+    canonical,
 };
 
 use super::ledger::{Look, Rank};
+use super::own::Own;
 use super::shard::{Answer, MAX_CHAIN};
 use super::verdict::{Ask, Denial, Read, Rung};
 use super::{
     Action, Decision, Evidence, Lease, Ledger, LedgerConfig, MatchBy, Permit, Pin, Policy, Reason, Rule,
     Watch,
 };
-
-/// What is this machine's own, and so never a destination.
-#[derive(Debug, Clone, Default)]
-pub struct Own {
-    /// Addresses of every interface.
-    pub addresses: HashSet<IpAddr>,
-    /// Ports of the gate's own listeners.
-    pub ports: HashSet<u16>,
-}
 
 /// What the gate says to a DNS question.
 #[derive(Debug, Clone)]
@@ -74,6 +65,21 @@ impl Gate {
         self.policy.load_full()
     }
 
+    /// Returns the client at an address on a captured link.
+    pub fn client_at(&self, address: IpAddr) -> Client {
+        self.policy.load().roster().client_at(canonical(address))
+    }
+
+    /// Returns the client that was told something at that instant; none when somebody else had the address then.
+    pub fn client_then(&self, address: IpAddr, at: Tick) -> Option<Client> {
+        self.policy.load().roster().client_then(canonical(address), at)
+    }
+
+    /// Returns the container that a client is, where that is known.
+    pub fn container(&self, client: Client) -> Option<Arc<Container>> {
+        self.policy.load().roster().container(client).cloned()
+    }
+
     /// Says what is this machine's own.
     pub fn set_own(&self, own: Own) {
         self.own.store(Arc::new(own));
@@ -83,8 +89,8 @@ impl Gate {
     /// `None`: read the claim and ask [`Gate::decide`].
     pub fn decide_by_address(self: &Arc<Self>, flow: &Flow, now: Moment) -> Option<Decision> {
         let (policy, own) = (self.policy.load(), self.own.load());
-        if own.is_gate(flow) {
-            return Some(Decision::deny(Reason::OwnAddress));
+        if let Some(reason) = own.forbids(flow, policy.roster()) {
+            return Some(Decision::deny(reason));
         }
         let ask = own.ask(&policy, flow, now);
         self.by_address(&ask, flow, None, now).and_then(Result::ok)
@@ -94,8 +100,8 @@ impl Gate {
     /// come while the claim was read.
     pub fn decide(self: &Arc<Self>, flow: &Flow, claim: &Claim, now: Moment) -> Decision {
         let (policy, own) = (self.policy.load(), self.own.load());
-        if own.is_gate(flow) {
-            return Decision::deny(Reason::OwnAddress);
+        if let Some(reason) = own.forbids(flow, policy.roster()) {
+            return Decision::deny(reason);
         }
         let ask = own.ask(&policy, flow, now);
         let miss = match self.by_address(&ask, flow, claim.protocol(), now) {
@@ -286,24 +292,6 @@ impl Gate {
             (None, Some((rung, at))) => (Denial::new(rung.reason(), Some(at)), named.via),
         };
         settle(ask, flow, denial, standing.observed_deny, Some(via))
-    }
-}
-
-impl Own {
-    /// Whether the gate itself is dialled: what it would proxy comes back to it for ever.
-    fn is_gate(&self, flow: &Flow) -> bool {
-        let address = flow.destination.ip();
-        self.ports.contains(&flow.destination.port())
-            && (self.addresses.contains(&address)
-                || scope(address) == Scope::Loopback
-                // Linux takes the unspecified address for loopback.
-                || address.is_unspecified())
-    }
-
-    fn ask<'a>(&self, policy: &'a Policy, flow: &Flow, now: Moment) -> Ask<'a> {
-        let address = flow.destination.ip();
-        let closed = scope(address) != Scope::Public || self.addresses.contains(&address);
-        Ask { policy, client: flow.client(), port: flow.destination.port(), closed, wall: now.wall }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::facts::{Client, Name, Protocol};
 use super::cover;
 use super::patterns::Patterns;
 use super::reach::Reach;
-use super::{Action, ClientMatch, Ech, MatchBy, Mode, Rule};
+use super::{Action, ClientMatch, Ech, MatchBy, Mode, Roster, Rule};
 
 /// What holds where a rule says nothing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,11 +47,18 @@ pub enum PolicyFault {
     },
 }
 
-/// A compiled policy.
+/// A compiled policy, and who its rules are for at present.
 #[derive(Debug)]
 pub struct Policy {
-    rules: Vec<Arc<Rule>>,
+    compiled: Arc<Compiled>,
     audiences: Vec<Audience>,
+    roster: Arc<Roster>,
+}
+
+/// What rules say, whoever they are for.
+#[derive(Debug)]
+struct Compiled {
+    rules: Vec<Arc<Rule>>,
     /// For each rule: it denies everything about its names, so not even questions are answered.
     hides: Vec<bool>,
     defaults: Defaults,
@@ -67,15 +74,13 @@ struct Audience {
     /// Sorted.
     single: Box<[IpAddr]>,
     nets: Box<[IpNet]>,
+    users: Box<[u32]>,
+    /// Whom the roster knows; sorted.
+    members: Box<[Client]>,
 }
 
-impl Policy {
-    /// Compiles rules.
-    ///
-    /// # Errors
-    /// All faults, not only the first.
-    pub fn compile(rules: Vec<Rule>, defaults: Defaults) -> Result<Self, Vec<PolicyFault>> {
-        let rules: Vec<Arc<Rule>> = rules.into_iter().map(Arc::new).collect();
+impl Compiled {
+    fn of(rules: Vec<Arc<Rule>>, defaults: Defaults) -> Self {
         let mut patterns = Patterns::default();
         let (mut by_address, mut by_name) = (Reach::default(), Reach::default());
         for (at, rule) in (0..).zip(&rules) {
@@ -88,28 +93,60 @@ impl Policy {
                 (Action::Deny, MatchBy::Address | MatchBy::NameAndAddress) => {}
             }
         }
-        let faults = cover::faults(&rules, &patterns, defaults);
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        let audiences = rules.iter().map(|rule| Audience::of(rule)).collect();
         let hides = rules.iter().map(|rule| hides_names(rule)).collect();
         let (by_address, by_name) = (by_address.finish(), by_name.finish());
-        Ok(Self { rules, audiences, hides, defaults, patterns, by_address, by_name })
+        Self { rules, hides, defaults, patterns, by_address, by_name }
+    }
+}
+
+impl Policy {
+    /// Compiles rules. Rules for containers, and for users by name, are for nobody until [`Policy::among`] says who
+    /// there is.
+    ///
+    /// # Errors
+    /// All faults, not only the first.
+    pub fn compile(rules: Vec<Rule>, defaults: Defaults) -> Result<Self, Vec<PolicyFault>> {
+        let compiled = Compiled::of(rules.into_iter().map(Arc::new).collect(), defaults);
+        let faults = cover::faults(&compiled.rules, &compiled.patterns, defaults);
+        if faults.is_empty() { Ok(Self::with(Arc::new(compiled), Arc::default())) } else { Err(faults) }
+    }
+
+    /// Returns the same policy for those who are on this roster.
+    #[must_use]
+    pub fn among(&self, roster: Arc<Roster>) -> Self {
+        Self::with(Arc::clone(&self.compiled), roster)
+    }
+
+    /// Returns the policy that has these rules besides, after its own. Whether they can decide anything is not
+    /// asked: they come and go with those they are for.
+    #[must_use]
+    pub fn and(&self, rules: impl IntoIterator<Item = Arc<Rule>>) -> Self {
+        let all = self.compiled.rules.iter().cloned().chain(rules).collect();
+        Self::with(Arc::new(Compiled::of(all, self.compiled.defaults)), Arc::clone(&self.roster))
+    }
+
+    fn with(compiled: Arc<Compiled>, roster: Arc<Roster>) -> Self {
+        let audiences = compiled.rules.iter().map(|rule| Audience::of(rule, &roster)).collect();
+        Self { compiled, audiences, roster }
+    }
+
+    /// Returns who there is.
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
     }
 
     /// Returns the rules in their order.
     pub fn rules(&self) -> &[Arc<Rule>] {
-        &self.rules
+        &self.compiled.rules
     }
 
     /// Returns the defaults.
     pub fn defaults(&self) -> Defaults {
-        self.defaults
+        self.compiled.defaults
     }
 
     pub(super) fn rule(&self, at: u32) -> Option<&Arc<Rule>> {
-        self.rules.get(usize::try_from(at).ok()?)
+        self.compiled.rules.get(usize::try_from(at).ok()?)
     }
 
     /// Calls `found` for every rule that names the name, is for the client and in force; a rule may be
@@ -121,7 +158,7 @@ impl Policy {
         wall: SystemTime,
         mut found: impl FnMut(u32, &Rule),
     ) {
-        self.patterns.matching(name, |at| {
+        self.compiled.patterns.matching(name, |at| {
             if let Some(rule) = self.speaking_to(at, client, wall) {
                 found(at, rule);
             }
@@ -131,7 +168,7 @@ impl Policy {
     /// Whether an allow rule names the name, whoever it is for.
     pub(super) fn allows_somebody(&self, name: &Name) -> bool {
         let mut found = false;
-        self.patterns.matching(name, |at| {
+        self.compiled.patterns.matching(name, |at| {
             found |= self.rule(at).is_some_and(|rule| rule.action == Action::Allow);
         });
         found
@@ -143,27 +180,29 @@ impl Policy {
         match at.and_then(|at| self.rule(at)) {
             Some(rule) if rule.mode == Some(Mode::Enforce) => false,
             Some(rule) if rule.mode == Some(Mode::Observe) && ahead(rule.until) => true,
-            Some(_) | None => self.defaults.mode == Mode::Observe && ahead(self.defaults.until),
+            Some(_) | None => {
+                self.compiled.defaults.mode == Mode::Observe && ahead(self.compiled.defaults.until)
+            }
         }
     }
 
     pub(super) fn permits_ech(&self, rule: &Rule) -> bool {
-        rule.ech.unwrap_or(self.defaults.ech) == Ech::Allow
+        rule.ech.unwrap_or(self.compiled.defaults.ech) == Ech::Allow
     }
 
     /// Whether it is a deny rule without a way round: then not even the addresses may be learnt.
     pub(super) fn hides_names(&self, at: u32) -> bool {
-        usize::try_from(at).is_ok_and(|at| self.hides.get(at).copied().unwrap_or(false))
+        usize::try_from(at).is_ok_and(|at| self.compiled.hides.get(at).copied().unwrap_or(false))
     }
 
     /// Whether there are address rules at all.
     pub(super) fn has_address_rules(&self) -> bool {
-        !self.by_address.is_empty()
+        !self.compiled.by_address.is_empty()
     }
 
     /// Whether an address rule could serve anybody at the port.
     pub(super) fn has_address_rules_at(&self, port: u16) -> bool {
-        !self.by_address.rules(port).is_empty()
+        !self.compiled.by_address.rules(port).is_empty()
     }
 
     /// Returns one address rule of each kind that could serve the client at the port.
@@ -174,13 +213,13 @@ impl Policy {
         protocol: Option<Protocol>,
         wall: SystemTime,
     ) -> impl Iterator<Item = (u32, &Rule)> {
-        self.reaching(&self.by_address, client, port, wall)
+        self.reaching(&self.compiled.by_address, client, port, wall)
             .filter(move |(_, rule)| permits_protocol(rule, protocol))
     }
 
     /// Whether a rule that reads names could serve the client at the port.
     pub(super) fn reads_names(&self, client: Client, port: u16, wall: SystemTime) -> bool {
-        self.reaching(&self.by_name, client, port, wall).next().is_some()
+        self.reaching(&self.compiled.by_name, client, port, wall).next().is_some()
     }
 
     fn reaching<'a>(
@@ -200,7 +239,7 @@ impl Policy {
     /// Returns the rule when it is for the client and in force.
     fn speaking_to(&self, at: u32, client: Client, wall: SystemTime) -> Option<&Rule> {
         let at = usize::try_from(at).ok()?;
-        let rule = self.rules.get(at)?;
+        let rule = self.compiled.rules.get(at)?;
         let ended = match rule.mode {
             // Then `until` ends the observing, not the rule.
             Some(Mode::Observe) => false,
@@ -225,22 +264,40 @@ fn hides_names(rule: &Rule) -> bool {
 }
 
 impl Audience {
-    fn of(rule: &Rule) -> Self {
-        let (mut single, mut nets) = (Vec::new(), Vec::new());
-        for ClientMatch::Net(net) in &rule.clients {
-            if net.prefix_len() == net.max_prefix_len() {
-                single.push(net.addr());
-            } else {
-                nets.push(*net);
+    fn of(rule: &Rule, roster: &Roster) -> Self {
+        let (mut single, mut nets, mut users) = (Vec::new(), Vec::new(), Vec::new());
+        for one in &rule.clients {
+            match one {
+                ClientMatch::Net(net) if net.prefix_len() == net.max_prefix_len() => single.push(net.addr()),
+                ClientMatch::Net(net) => nets.push(*net),
+                ClientMatch::User(uid) => users.push(*uid),
+                ClientMatch::Container(_)
+                | ClientMatch::Label { .. }
+                | ClientMatch::Service(_)
+                | ClientMatch::UserName(_) => {}
             }
         }
         single.sort_unstable();
-        Self { everyone: rule.clients.is_empty(), single: single.into(), nets: nets.into() }
+        Self {
+            everyone: rule.clients.is_empty(),
+            single: single.into(),
+            nets: nets.into(),
+            users: users.into(),
+            members: roster.members(&rule.clients),
+        }
     }
 
     fn contains(&self, client: Client) -> bool {
-        self.everyone
-            || self.single.binary_search(&client.address()).is_ok()
-            || self.nets.iter().any(|net| net.contains(&client.address()))
+        if self.everyone {
+            return true;
+        }
+        let by_itself = match client {
+            Client::At(address, _) => {
+                self.single.binary_search(&address).is_ok()
+                    || self.nets.iter().any(|net| net.contains(&address))
+            }
+            Client::User(uid) => self.users.contains(&uid),
+        };
+        by_itself || self.members.binary_search(&client).is_ok()
     }
 }

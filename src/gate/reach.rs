@@ -5,8 +5,6 @@
 
 use std::time::SystemTime;
 
-use ipnet::IpNet;
-
 use crate::facts::Protocol;
 
 use super::{ClientMatch, Mode, Rule};
@@ -24,7 +22,7 @@ pub(super) struct Reach {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Kind {
     ports: Vec<(u16, u16)>,
-    clients: Vec<IpNet>,
+    clients: Vec<ClientMatch>,
     observes: Option<bool>,
     until: Option<SystemTime>,
     private: bool,
@@ -42,7 +40,7 @@ impl Reach {
     pub(super) fn add(&mut self, rule: &Rule, at: u32) {
         let kind = Kind {
             ports: rule.ports.0.clone(),
-            clients: rule.clients.iter().map(|ClientMatch::Net(net)| *net).collect(),
+            clients: rule.clients.clone(),
             observes: rule.mode.map(|mode| mode == Mode::Observe),
             until: rule.until,
             private: rule.private,

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use ipnet::IpNet;
 
-use crate::facts::{Client, Protocol};
+use crate::facts::Protocol;
 
 use super::Pattern;
 
@@ -49,20 +49,26 @@ pub enum Ech {
     Allow,
 }
 
-/// Whom a rule is for. Clients are told apart by address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whom a rule speaks of. Who that is at present is the roster's matter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ClientMatch {
-    /// Every client in this network; a single address is a network of one.
+    /// Whoever has an address of this network on a captured link.
     Net(IpNet),
-}
-
-impl ClientMatch {
-    /// Whether the client is meant.
-    pub fn matches(&self, client: Client) -> bool {
-        match self {
-            Self::Net(net) => net.contains(&client.address()),
-        }
-    }
+    /// The container of this name, or whose identifier begins with these 12 or more digits.
+    Container(Arc<str>),
+    /// Containers with this label.
+    Label {
+        /// The whole key.
+        key: Arc<str>,
+        /// The whole value.
+        value: Arc<str>,
+    },
+    /// Containers of this Compose service.
+    Service(Arc<str>),
+    /// A user of this host, by number.
+    User(u32),
+    /// A user of this host, by name.
+    UserName(Arc<str>),
 }
 
 /// The ports of a rule: inclusive ranges, at least one.

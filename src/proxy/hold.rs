@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::facts::{Claim, Flow, Name};
 use crate::gate::{Decision, Faces, Gate, Reason, Watch};
 use crate::sys::clock;
-use crate::sys::neighbours::Neighbours;
+use crate::who::Who;
 
 use super::{ProxyConfig, SecondLook};
 
@@ -33,14 +33,14 @@ pub(super) struct Judged {
 /// Ready once an address rule decides this flow. Sleeps between leases.
 pub(super) fn by_address<'a>(
     gate: &'a Arc<Gate>,
-    neighbours: &'a Neighbours,
+    who: &'a Who,
     flow: &'a Flow,
 ) -> impl Future<Output = Judged> + Send + use<'a> {
     // On the heap: few ports have address rules.
     Box::pin(async move {
-        let mut faces = Faces::new(*flow, neighbours.known(flow.source.ip()));
+        let mut faces = Faces::new(*flow, who.known_siblings(flow.client()));
         if gate.decide_among_by_address(&faces, clock::now()).is_none() {
-            faces = Faces::new(*flow, neighbours.siblings(flow.source.ip()).await);
+            faces = Faces::new(*flow, who.siblings(flow.client()).await);
         }
         if !gate.may_serve_any_by_address(&faces, clock::now()) {
             return pending().await;
@@ -64,7 +64,7 @@ pub(super) fn by_address<'a>(
 pub(super) struct Hold<'a> {
     pub(super) gate: &'a Arc<Gate>,
     pub(super) config: &'a ProxyConfig,
-    pub(super) neighbours: &'a Neighbours,
+    pub(super) who: &'a Who,
     pub(super) second_look: Option<&'a SecondLook>,
     pub(super) cut: &'a CancellationToken,
 }
@@ -81,11 +81,11 @@ pub(super) async fn decide(hold: Hold<'_>, flow: &Flow, claim: &Claim) -> Judged
 }
 
 async fn decide_among(hold: Hold<'_>, flow: &Flow, claim: &Claim) -> Judged {
-    let mut siblings = hold.neighbours.known(flow.source.ip());
+    let mut siblings = hold.who.known_siblings(flow.client());
     let mut faces = Faces::new(*flow, siblings);
     let (_, mut decision) = hold.gate.decide_among(&faces, claim, clock::now());
     if hold.gate.may_differ_as_another(flow, claim, &decision) {
-        siblings = hold.neighbours.siblings(flow.source.ip()).await;
+        siblings = hold.who.siblings(flow.client()).await;
         faces = Faces::new(*flow, siblings);
         (_, decision) = hold.gate.decide_among(&faces, claim, clock::now());
     }
@@ -101,7 +101,7 @@ async fn decide_among(hold: Hold<'_>, flow: &Flow, claim: &Claim) -> Judged {
 }
 
 async fn wait(hold: Hold<'_>, faces: &Faces, claim: &Claim, by_address: bool) -> (Decision, Duration) {
-    let Hold { gate, config, second_look, cut, neighbours: _ } = hold;
+    let Hold { gate, config, second_look, cut, who: _ } = hold;
     let address = faces.destination().ip();
     let started = clock::tick();
     let mut looking = second_look.zip(claim.name()).map(|(look, name)| Looking::NotYet(look, name));

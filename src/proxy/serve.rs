@@ -13,11 +13,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::facts::Client;
+use crate::facts::{Flow, Transport};
 use crate::gate::Gate;
 use crate::record::Log;
-use crate::sys::neighbours::Neighbours;
+use crate::sys::clock;
 use crate::sys::origdst::{Capture, original_destination};
+use crate::who::{Who, Whose};
 
 use super::limits::{Clients, FlowIds};
 use super::stream::BulkRoom;
@@ -35,8 +36,8 @@ pub struct Wiring {
     pub dial: Arc<dyn Dial>,
     /// Asked on a miss, while the flow is held.
     pub second_look: Option<SecondLook>,
-    /// Which other addresses a client has.
-    pub neighbours: Arc<Neighbours>,
+    /// Tells clients apart.
+    pub who: Arc<Who>,
     /// Counts up at each change of policy; open flows are then asked again.
     pub policy_changes: watch::Receiver<u64>,
 }
@@ -48,7 +49,7 @@ pub struct Proxy {
     pub(super) log: Log,
     pub(super) dial: Arc<dyn Dial>,
     pub(super) second_look: Option<SecondLook>,
-    pub(super) neighbours: Arc<Neighbours>,
+    pub(super) who: Arc<Who>,
     pub(super) policy_changes: watch::Receiver<u64>,
     pub(super) clients: Arc<Clients>,
     pub(super) ids: FlowIds,
@@ -65,7 +66,7 @@ const BULK: usize = 64 << 20;
 impl Proxy {
     /// Connects a proxy.
     pub fn new(wiring: Wiring) -> Arc<Self> {
-        let Wiring { config, gate, log, dial, second_look, neighbours, policy_changes } = wiring;
+        let Wiring { config, gate, log, dial, second_look, who, policy_changes } = wiring;
         let slots = config.max_connections.min(Semaphore::MAX_PERMITS);
         let clients = Clients::new(config.max_connections_per_client);
         Arc::new(Self {
@@ -74,7 +75,7 @@ impl Proxy {
             log,
             dial,
             second_look,
-            neighbours,
+            who,
             policy_changes,
             clients,
             ids: FlowIds::new(),
@@ -85,23 +86,15 @@ impl Proxy {
 
     /// Serves captured connections until cancelled, then lets open ones go on for `config.drain` and cuts
     /// what is left. Ready when the last connection is gone.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, capture: Capture, cancel: CancellationToken) {
-        self.serve_with(listener, move |stream| original_destination(stream, capture), cancel).await;
-    }
-
-    /// As [`Proxy::serve`], for a listener that nobody else but this client can reach, from whatever address it
-    /// connects.
-    pub async fn serve_one(
+    pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
-        client: Client,
+        capture: Capture,
+        whose: Whose,
         cancel: CancellationToken,
     ) {
-        let ends = move |stream: &TcpStream, source: SocketAddr| {
-            let destination = original_destination(stream, Capture::Transparent)?;
-            Ok((SocketAddr::new(client.address(), source.port()), destination))
-        };
-        self.serve_ends(listener, ends, cancel).await;
+        let destination = move |stream: &TcpStream| original_destination(stream, capture);
+        self.serve_with(listener, destination, whose, cancel).await;
     }
 
     /// As [`Proxy::serve`], for connections whose destination is known in another way.
@@ -109,20 +102,10 @@ impl Proxy {
         self: Arc<Self>,
         listener: TcpListener,
         destination: impl Fn(&TcpStream) -> io::Result<SocketAddr> + Send + Sync + 'static,
+        whose: Whose,
         cancel: CancellationToken,
     ) {
-        let ends = move |stream: &TcpStream, source| Ok((source, destination(stream)?));
-        self.serve_ends(listener, ends, cancel).await;
-    }
-
-    /// `ends` tells the two ends of a connection, given its peer.
-    async fn serve_ends(
-        self: Arc<Self>,
-        listener: TcpListener,
-        ends: impl Fn(&TcpStream, SocketAddr) -> io::Result<(SocketAddr, SocketAddr)> + Send + Sync + 'static,
-        cancel: CancellationToken,
-    ) {
-        let ends = Arc::new(ends);
+        let destination = Arc::new(destination);
         let tasks = TaskTracker::new();
         let cut = CancellationToken::new();
         loop {
@@ -131,11 +114,14 @@ impl Proxy {
                 () = cancel.cancelled() => break,
                 admitted = self.admit(&listener) => admitted,
             };
-            let (proxy, ends, cut) = (Arc::clone(&self), Arc::clone(&ends), cut.clone());
+            let (proxy, destination, cut) = (Arc::clone(&self), Arc::clone(&destination), cut.clone());
             tasks.spawn(async move {
                 let _slot = slot;
-                match ends(&client, peer) {
-                    Ok((source, destination)) => proxy.carry(client, source, destination, &cut).await,
+                match destination(&client) {
+                    Ok(destination) => {
+                        let flow = proxy.flow(peer, destination, whose).await;
+                        proxy.carry(client, flow, &cut).await;
+                    }
                     Err(error) => tracing::debug!(%peer, %error, "original destination is not known"),
                 }
             });
@@ -148,6 +134,13 @@ impl Proxy {
             cut.cancel();
             tasks.wait().await;
         }
+    }
+
+    /// Describes a connection, once it is known whose it is.
+    async fn flow(&self, peer: SocketAddr, destination: SocketAddr, whose: Whose) -> Flow {
+        let (id, at) = (self.ids.next(), clock::tick());
+        let flow = Flow::new(id, whose.source(peer), destination, Transport::Tcp, at);
+        flow.seen_as(self.who.client(whose, peer).await)
     }
 
     /// Takes one connection as soon as there is a slot for it; until then it waits in the kernel's queue.

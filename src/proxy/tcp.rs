@@ -2,7 +2,6 @@
 //!
 //! Must not know how connections are captured, nor what the kernel does with them.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +9,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::facts::{Claim, Flow, Name, Protocol, Transport, Via};
+use crate::facts::{Claim, Flow, Name, Protocol, Via};
 use crate::gate::{Decision, Permit, Reason};
-use crate::record::{Closed, Decided, Ending, Event};
+use crate::record::{Closed, Decided, Ending, Event, Origin};
 use crate::sys::{clock, socket};
 
 use super::ended::{Ended, Untold};
@@ -28,21 +27,15 @@ use super::{Dialled, Proxy, hold};
 
 impl Proxy {
     /// Carries one connection, or refuses it.
-    pub(super) async fn carry(
-        &self,
-        client: TcpStream,
-        source: SocketAddr,
-        destination: SocketAddr,
-        cut: &CancellationToken,
-    ) {
-        let flow = Flow::new(self.ids.next(), source, destination, Transport::Tcp, clock::tick());
+    pub(super) async fn carry(&self, client: TcpStream, flow: Flow, cut: &CancellationToken) {
+        let origin = Origin { container: self.gate.container(flow.client()), process: None };
         // Before the first question: a change of policy after it is not missed.
         let mut changes = self.policy_changes.clone();
         changes.mark_unchanged();
 
         let Some(_place) = self.clients.enter(flow.client()) else {
             let decision = self.gate.over_limit(&flow);
-            self.record_decided(&flow, None, &decision, Duration::ZERO).await;
+            self.record_decided(&flow, &origin, None, &decision, Duration::ZERO).await;
             return reset(client);
         };
         // Without these options the flow is slower, not less safe.
@@ -55,13 +48,13 @@ impl Proxy {
             None => {
                 let deadline = Instant::now() + self.config.sniff_timeout;
                 let by_address = self.gate.has_address_rules_at(flow.destination.port());
-                let (gate, neighbours) = (&self.gate, &*self.neighbours);
+                let (gate, who) = (&self.gate, &*self.who);
                 tokio::select! {
                     biased;
-                    judged = hold::by_address(gate, neighbours, &flow), if by_address => (None, judged),
+                    judged = hold::by_address(gate, who, &flow), if by_address => (None, judged),
                     claim = heard.listen(&client, limit, deadline, cut) => {
                         let (config, second_look) = (&self.config, self.second_look.as_ref());
-                        let hold = Hold { gate, config, neighbours, second_look, cut };
+                        let hold = Hold { gate, config, who, second_look, cut };
                         let judged = hold::decide(hold, &flow, &claim).await;
                         (Some(claim), judged)
                     }
@@ -70,7 +63,7 @@ impl Proxy {
         };
         let Judged { mut decision, faces, held } = judged;
 
-        self.record_decided(&flow, claim.as_ref(), &decision, held).await;
+        self.record_decided(&flow, &origin, claim.as_ref(), &decision, held).await;
 
         let refusing = Refusing {
             spoke: heard.spoke,
@@ -86,7 +79,7 @@ impl Proxy {
         let dialled = match self.reach(permit, cut).await {
             Ok(dialled) => dialled,
             Err(ended) => {
-                self.record_closed(&flow, refusing.name, &ended).await;
+                self.record_closed(&flow, origin, refusing.name, &ended).await;
                 return refuse(client, &Refusing { reason: Reason::UpstreamFailed, ..refusing }).await;
             }
         };
@@ -99,7 +92,7 @@ impl Proxy {
         let mut pipe = Pipe::new(&client, &dialled.server, heard.bytes, later, &mut standing, carried);
         let ended = pipe.run(changes, cut).await;
 
-        self.record_closed(&flow, standing.name(), &ended).await;
+        self.record_closed(&flow, origin, standing.name(), &ended).await;
         if let Some(Untold { refusal: Refusal { reason, name }, protocol, head_only }) = ended.untold {
             drop(dialled.server);
             let (spoke, name) = (Some(protocol), name.as_ref());
@@ -121,14 +114,22 @@ impl Proxy {
         }
     }
 
-    async fn record_decided(&self, flow: &Flow, claim: Option<&Claim>, decision: &Decision, held: Duration) {
-        let decided = Decided::new(flow, claim, decision, held, clock::now());
+    async fn record_decided(
+        &self,
+        flow: &Flow,
+        origin: &Origin,
+        claim: Option<&Claim>,
+        decision: &Decision,
+        held: Duration,
+    ) {
+        let decided = Decided::new(flow, origin, claim, decision, held, clock::now());
         self.log.record(Event::Decided(decided)).await;
     }
 
-    async fn record_closed(&self, flow: &Flow, name: Option<&Name>, ended: &Ended) {
+    async fn record_closed(&self, flow: &Flow, origin: Origin, name: Option<&Name>, ended: &Ended) {
         let closed = Closed {
             flow: *flow,
+            origin,
             name: name.cloned(),
             at: clock::now(),
             ending: ended.ending,
@@ -167,10 +168,12 @@ fn later_names(
 mod tests {
     use tokio::sync::watch;
 
+    use crate::facts::{FlowId, Transport};
     use crate::gate::{Defaults, Gate, LedgerConfig, Policy};
     use crate::proxy::{ProxyConfig, TcpDial, Wiring};
     use crate::record::Log;
     use crate::sys::neighbours::Neighbours;
+    use crate::who::Who;
 
     use super::*;
 
@@ -193,20 +196,22 @@ mod tests {
             max_connections_per_client: 1,
             drain: Duration::ZERO,
         };
+        let gate = Gate::new(Policy::compile(vec![], Defaults::default()).unwrap(), ledger);
         let proxy = Proxy::new(Wiring {
             config,
-            gate: Gate::new(Policy::compile(vec![], Defaults::default()).unwrap(), ledger),
+            gate: Arc::clone(&gate),
             log: Log::memory().0,
             dial: Arc::new(TcpDial),
             second_look: None,
-            neighbours: Arc::new(Neighbours::none()),
+            who: Arc::new(Who::new(gate, Neighbours::none())),
             policy_changes: watch::channel(0).1,
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let client = TcpStream::connect(address).await.unwrap();
         let cut = CancellationToken::new();
-        let size = size_of_val(&proxy.carry(client, address, address, &cut));
-        assert!(size <= 2560, "{size} bytes");
+        let flow = Flow::new(FlowId(1), address, address, Transport::Tcp, clock::tick());
+        let size = size_of_val(&proxy.carry(client, flow, &cut));
+        assert!(size <= 2688, "{size} bytes");
     }
 }

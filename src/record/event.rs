@@ -1,10 +1,10 @@
 //! The events. One value each; how they are spelled on paper is `line`'s matter.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::facts::{Client, Fault, Flow, FlowId, Moment, Name, Protocol, Transport, Via};
+use crate::facts::{Client, Container, Fault, Flow, FlowId, Moment, Name, Process, Protocol, Transport, Via};
 use crate::gate::{Decision, Evidence, Reason, Rule};
 
 /// Anything that happened.
@@ -61,11 +61,22 @@ impl Event {
     }
 }
 
+/// What is known of a client besides its address or number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The container that it is.
+    pub container: Option<Arc<Container>>,
+    /// The process of this host that it was seen as.
+    pub process: Option<Arc<Process>>,
+}
+
 /// A judged flow.
 #[derive(Debug, Clone)]
 pub struct Decided {
     /// The flow.
     pub flow: Flow,
+    /// Who asks.
+    pub origin: Origin,
     /// When it was decided.
     pub at: Moment,
     /// The claimed name.
@@ -94,6 +105,7 @@ impl Decided {
     /// Copies what the log keeps of a decision.
     pub fn new(
         flow: &Flow,
+        origin: &Origin,
         claim: Option<&crate::facts::Claim>,
         decision: &Decision,
         held: Duration,
@@ -110,6 +122,7 @@ impl Decided {
         };
         Self {
             flow: *flow,
+            origin: origin.clone(),
             at,
             name: claim.and_then(Claim::name).cloned(),
             protocol: claim.and_then(Claim::protocol),
@@ -183,6 +196,8 @@ impl Ending {
 pub struct Closed {
     /// The flow.
     pub flow: Flow,
+    /// Who asked.
+    pub origin: Origin,
     /// The claimed name.
     pub name: Option<Name>,
     /// When it ended.
@@ -204,8 +219,10 @@ pub struct DnsEvent {
     pub id: FlowId,
     /// Who asked.
     pub client: Client,
-    /// Port the question came from; zero where unknown.
-    pub client_port: u16,
+    /// What else is known of it.
+    pub origin: Origin,
+    /// Where the question came from; the port is zero where it is unknown.
+    pub source: SocketAddr,
     /// The server that the client wanted to ask, where known.
     pub server: Option<IpAddr>,
     /// UDP or TCP.

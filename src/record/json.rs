@@ -36,6 +36,17 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Writes a text under a key that a stranger chose.
+    pub(super) fn pair(&mut self, key: &str, value: &str) {
+        if !self.empty {
+            self.out.push(b',');
+        }
+        self.empty = false;
+        quoted(self.out, key);
+        self.out.push(b':');
+        quoted(self.out, value);
+    }
+
     /// Writes the text form of a value.
     pub(super) fn shown(&mut self, key: &str, value: impl Display) {
         self.key(key);

@@ -5,14 +5,15 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::facts::{Flow, Moment, Name, Tick, Via};
+use crate::facts::{Client, Flow, Moment, Name, Tick, Via};
 use crate::gate::{Evidence, Reason, Rule};
 
 use super::json::Object;
 use super::{
-    Closed, Decided, DnsEvent, Ending, Event, Gap, PolicyEvent, RulesetEvent, SandboxEvent, TapEvent,
+    Closed, Decided, DnsEvent, Ending, Event, Gap, Origin, PolicyEvent, RulesetEvent, SandboxEvent, TapEvent,
     TapRefusal, TapWhat,
 };
 
@@ -52,6 +53,7 @@ fn decided(root: &mut Object<'_>, event: &Decided) {
     });
     network(root, &event.flow, event.protocol.map(|protocol| protocol.as_str()));
     claimed(root, event.name.as_ref(), event.via);
+    origin(root, event.flow.client(), &event.origin);
     rule(root, event.rule.as_deref());
     root.object("namegate", |inner| {
         inner.maybe("via", event.via.map(Via::as_str));
@@ -87,6 +89,7 @@ fn closed(root: &mut Object<'_>, event: &Closed) {
         inner.maybe("domain", event.name.as_ref().map(Name::as_str));
     });
     network(root, &event.flow, None);
+    origin(root, event.flow.client(), &event.origin);
     root.object("error", |inner| inner.maybe("message", event.error.as_deref()));
 }
 
@@ -98,9 +101,9 @@ fn dns(root: &mut Object<'_>, event: &DnsEvent) {
         inner.shown("id", event.id);
     });
     root.object("source", |inner| {
-        inner.shown("ip", event.client.address());
-        if event.client_port != 0 {
-            inner.number("port", event.client_port.into());
+        inner.shown("ip", event.source.ip());
+        if event.source.port() != 0 {
+            inner.number("port", event.source.port().into());
         }
     });
     root.object("destination", |inner| {
@@ -126,6 +129,7 @@ fn dns(root: &mut Object<'_>, event: &DnsEvent) {
         inner.list("resolved_ip", &event.addresses);
         inner.maybe("response_code", event.rcode.map(response_code).as_deref());
     });
+    origin(root, event.client, &event.origin);
     rule(root, event.rule.as_deref());
     root.object("namegate", |inner| {
         inner.maybe("would", event.would.map(Reason::code));
@@ -260,6 +264,34 @@ fn claimed(root: &mut Object<'_>, name: Option<&Name>, via: Option<Via>) {
         }),
         Via::Host | Via::Authority => root.object("url", |inner| inner.text("domain", name.as_str())),
         Via::Address => {}
+    }
+}
+
+/// Who asks, besides its address: a container, or a user of this host and its process.
+fn origin(root: &mut Object<'_>, client: Client, origin: &Origin) {
+    if let Some(container) = &origin.container {
+        root.object("container", |inner| {
+            inner.text("id", &container.id);
+            inner.text("name", &container.name);
+            inner.object("image", |inner| inner.text("name", &container.image));
+            inner.object("labels", |inner| {
+                for (key, value) in &container.labels {
+                    inner.pair(key, value);
+                }
+            });
+        });
+    }
+    if let Some(process) = &origin.process {
+        root.object("process", |inner| {
+            inner.number("pid", process.pid.into());
+            inner.maybe("executable", process.executable.as_deref().map(Path::to_string_lossy).as_deref());
+        });
+    }
+    if let Some(uid) = client.user() {
+        root.object("user", |inner| {
+            inner.shown("id", uid);
+            inner.maybe("name", origin.process.as_ref().and_then(|process| process.user.as_deref()));
+        });
     }
 }
 

@@ -18,7 +18,7 @@ mod summary;
 mod writer;
 
 pub use event::{
-    Closed, Decided, DnsEvent, Ending, Event, Gap, PolicyEvent, RulesetEvent, SandboxEvent, TapEvent,
+    Closed, Decided, DnsEvent, Ending, Event, Gap, Origin, PolicyEvent, RulesetEvent, SandboxEvent, TapEvent,
     TapRefusal, TapTally, TapWhat,
 };
 pub use learner::Learner;

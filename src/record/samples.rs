@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::facts::{Client, Fault, Flow, FlowId, Moment, Name, Protocol, Source, Tick, Transport, Via};
+use crate::facts::{
+    Client, Container, Fault, Flow, FlowId, Moment, Name, Process, Protocol, Source, Tick, Transport, Via,
+};
 use crate::gate::{Action, Evidence, MatchBy, Ports, Reason, Rule};
 
 use super::{
-    Closed, Decided, DnsEvent, Ending, Event, Gap, PolicyEvent, RulesetEvent, SandboxEvent, TapEvent,
+    Closed, Decided, DnsEvent, Ending, Event, Gap, Origin, PolicyEvent, RulesetEvent, SandboxEvent, TapEvent,
     TapRefusal, TapTally, TapWhat,
 };
 
@@ -51,6 +53,7 @@ fn flow(destination: &str, transport: Transport) -> Flow {
 fn denied(reason: Reason) -> Decided {
     Decided {
         flow: flow("203.0.113.10:443", Transport::Tcp),
+        origin: Origin::default(),
         at: moment(3),
         name: None,
         protocol: None,
@@ -82,11 +85,32 @@ fn allowed() -> Decided {
     }
 }
 
+fn container() -> Origin {
+    let container = Container {
+        id: format!("{:064x}", 0xc0ffee).into(),
+        name: "shop-web-1".into(),
+        image: "example.com/shop/web:1.4".into(),
+        labels: vec![
+            ("com.docker.compose.service".into(), "web".into()),
+            ("a \"key\"\n\u{202e}".into(), "{\"value\"}".into()),
+        ],
+        started_at: "2026-11-23T17:00:00.5Z".into(),
+        addresses: vec!["172.18.0.5".parse().unwrap()],
+    };
+    Origin { container: Some(container.into()), process: None }
+}
+
+fn process() -> Origin {
+    let process = Process { pid: 4_242, executable: Some("/usr/bin/curl".into()), user: Some("app".into()) };
+    Origin { container: None, process: Some(process.into()) }
+}
+
 fn question() -> DnsEvent {
     DnsEvent {
         id: FlowId(0xd1),
         client: Client::at("2001:db8::5".parse().unwrap()),
-        client_port: 5353,
+        origin: Origin::default(),
+        source: "[2001:db8::5]:5353".parse().unwrap(),
         server: Some("192.0.2.53".parse().unwrap()),
         transport: Transport::Udp,
         at: moment(5),
@@ -109,8 +133,12 @@ fn tap(what: TapWhat) -> Event {
 
 /// Every kind of event, each with a name for its line.
 pub(super) fn all() -> Vec<(&'static str, Event)> {
+    let of_container = Decided { origin: container(), ..denied(Reason::NameNotAllowed) };
+    let of_user = flow("203.0.113.10:443", Transport::Tcp).seen_as(Client::User(1_000));
+    let of_process = Decided { flow: of_user, origin: process(), ..denied(Reason::NameNotAllowed) };
     let closed = Closed {
         flow: flow("203.0.113.10:443", Transport::Tcp),
+        origin: Origin::default(),
         name: Some(name("www.example.com")),
         at: moment(2_500),
         ending: Ending::Closed,
@@ -154,7 +182,7 @@ pub(super) fn all() -> Vec<(&'static str, Event)> {
     };
     let garbled = Decided { fault: Some(Fault::TwoNames), ..denied(Reason::Garbled) };
     let refused = DnsEvent {
-        client_port: 0,
+        source: "[2001:db8::5]:0".parse().unwrap(),
         server: None,
         qtype: Some(64_000),
         reason: Reason::NameNotAllowed,
@@ -188,6 +216,8 @@ pub(super) fn all() -> Vec<(&'static str, Event)> {
         ("decided_observed", Event::Decided(observed)),
         ("decided_address", Event::Decided(address)),
         ("decided_garbled", Event::Decided(garbled)),
+        ("decided_container", Event::Decided(of_container)),
+        ("decided_process", Event::Decided(of_process)),
         ("closed", Event::Closed(closed)),
         ("closed_failed", Event::Closed(failed)),
         ("dns_answered", Event::Dns(question())),
@@ -285,6 +315,15 @@ impl Told {
 
     pub(super) fn closed(&self, ending: Ending, sent: u64, received: u64) -> Event {
         let (flow, name) = (self.0.flow, self.0.name.clone());
-        Event::Closed(Closed { flow, name, at: moment(9), ending, sent, received, error: None })
+        Event::Closed(Closed {
+            flow,
+            origin: Origin::default(),
+            name,
+            at: moment(9),
+            ending,
+            sent,
+            received,
+            error: None,
+        })
     }
 }

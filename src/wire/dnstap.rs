@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::Look;
 use super::dns::{self, Answer};
-use crate::facts::{Client, Fault, Observation, Source, Tick, Transport};
+use crate::facts::{Client, Fault, Observation, Source, Tick, Transport, canonical};
 
 /// What kind of message was logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -137,8 +137,8 @@ pub struct Tapped {
 /// An answer that went to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
-    /// Who was answered.
-    pub client: Client,
+    /// Who was answered, canonical.
+    pub address: IpAddr,
     /// From which port it had asked, where known.
     pub client_port: Option<u16>,
     /// The server it had asked, where known.
@@ -181,7 +181,7 @@ impl Tapped {
         let Some(address) = self.query_address else { return Look::Bad(Fault::Dnstap) };
         match dns::answer(message) {
             Ok(answer) => Look::Got(Told {
-                client: Client::at(address),
+                address: canonical(address),
                 client_port: self.query_port,
                 server: self.response_address,
                 transport: self.carrier.map_or(Transport::Udp, Carrier::transport),
@@ -194,14 +194,14 @@ impl Tapped {
 }
 
 impl Told {
-    /// Returns what the answer is evidence of, given at this instant. `None`: it gave no address, or it
+    /// Returns what the answer is evidence of, given to this client at this instant. `None`: it gave no address, or it
     /// was an error, whose records no client uses.
-    pub fn observation(&self, at: Tick) -> Option<Observation> {
+    pub fn observation(&self, client: Client, at: Tick) -> Option<Observation> {
         if self.answer.rcode != 0 || self.answer.addresses.is_empty() {
             return None;
         }
         Some(Observation {
-            client: self.client,
+            client,
             chain: self.answer.chain.clone(),
             addresses: self.answer.addresses.clone(),
             source: Source::Dnstap,

@@ -184,13 +184,13 @@ fn every_answer_to_a_client_is_the_observation_that_its_printed_form_tells() {
             other @ (Look::More | Look::Bad(_)) => panic!("{name}: {other:?}"),
         };
         told += 1;
-        assert_eq!(answer.client.address(), printed.fields["query_address"].parse::<IpAddr>().unwrap());
+        assert_eq!(answer.address, printed.fields["query_address"].parse::<IpAddr>().unwrap());
         assert_eq!(answer.transport.as_str(), printed.fields["socket_protocol"].to_lowercase());
         assert_eq!(answer.server, tapped.response_address);
         assert_eq!(answer.client_port, tapped.query_port);
         assert_eq!(answer.at, tapped.response_time);
         let (chain, mut addresses) = expected(&printed);
-        let observation = answer.observation(at);
+        let observation = answer.observation(Client::at(answer.address), at);
         assert_eq!(observation.is_some(), !addresses.is_empty(), "{name}");
         let Some(mut observation) = observation else { continue };
         with_addresses += 1;
@@ -286,9 +286,9 @@ fn an_error_with_addresses_is_no_evidence() {
     else {
         panic!("no answer")
     };
-    assert!(told.observation(Tick::default()).is_some());
+    assert!(told.observation(Client::at(told.address), Tick::default()).is_some());
     told.answer.rcode = 3;
-    assert_eq!(told.observation(Tick::default()), None);
+    assert_eq!(told.observation(Client::at(told.address), Tick::default()), None);
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn every_prefix_and_every_changed_byte_is_decoded_or_refused() {
 fn try_all(frame: Bytes) {
     if let Look::Got(tapped) = decode(frame)
         && let Look::Got(told) = tapped.told()
-        && let Some(observation) = told.observation(Tick::default())
+        && let Some(observation) = told.observation(Client::at(told.address), Tick::default())
     {
         assert!(!observation.chain.is_empty() && !observation.addresses.is_empty());
     }

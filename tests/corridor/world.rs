@@ -15,6 +15,7 @@ use namegate::proxy::{Dial, Dialled, Dialling, Proxy, ProxyConfig, SecondLook, W
 use namegate::record::{Closed, Decided, Ending, Event, Log, Recorded};
 use namegate::sys::clock;
 use namegate::sys::neighbours::Neighbours;
+use namegate::who::{Who, Whose};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -164,14 +165,15 @@ impl World {
             log,
             dial: Arc::clone(&dial) as Arc<dyn Dial>,
             second_look: plan.second_look.map(|make| make(Arc::clone(&gate))),
-            neighbours: Arc::new(plan.neighbours),
+            who: Arc::new(Who::new(Arc::clone(&gate), plan.neighbours)),
             policy_changes,
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();
         let destination = SocketAddr::new(SERVER, plan.port);
-        let serving = tokio::spawn(proxy.serve_with(listener, move |_| Ok(destination), cancel.clone()));
+        let serving =
+            tokio::spawn(proxy.serve_with(listener, move |_| Ok(destination), Whose::Link, cancel.clone()));
         Self { gate, recorded, dial, proxy: address, changes, cancel, serving, server }
     }
 

@@ -3,6 +3,7 @@
 //! It does not know where the connection came from, nor who else sends.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::facts::{Fault, FlowId, Moment, Tick};
 use crate::gate::Reason;
-use crate::record::{DnsEvent, Event, TapEvent, TapRefusal, TapTally, TapWhat};
+use crate::record::{DnsEvent, Event, Origin, TapEvent, TapRefusal, TapTally, TapWhat};
 use crate::sys;
 use crate::wire::Look;
 use crate::wire::dnstap::{self, Told};
@@ -200,10 +201,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<'_, S> {
     /// The ledger first, then the log.
     async fn answer(&mut self, told: Told) {
         let now = sys::clock::now();
-        if let Some(observation) = told.observation(given_at(&told, now)) {
+        let at = given_at(&told, now);
+        // What was said to the one who had the address before is nobody's.
+        let Some(client) = self.shared.gate.client_then(told.address, at) else { return };
+        if let Some(observation) = told.observation(client, at) {
             self.shared.gate.observe(&observation, now);
         }
-        let Told { client, client_port, server, transport, answer, .. } = told;
+        let Told { address, client_port, server, transport, answer, .. } = told;
         let verdict = self.shared.gate.question(client, &answer.question.name, now);
         // The resolver has answered already: a denial here is what would have been.
         let (reason, would) = match verdict.reason {
@@ -213,7 +217,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<'_, S> {
         let event = DnsEvent {
             id: FlowId(rand::random()),
             client,
-            client_port: client_port.unwrap_or(0),
+            origin: Origin { container: self.shared.gate.container(client), process: None },
+            source: SocketAddr::new(address, client_port.unwrap_or(0)),
             server,
             transport,
             at: now,

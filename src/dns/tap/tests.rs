@@ -220,7 +220,7 @@ async fn what_a_client_was_told_opens_the_gate_for_that_client_and_address_alone
     let event = world.wait_for_name("a.fe.test").await;
     assert!(event.tapped);
     assert_eq!(
-        (event.reason, event.client_port, event.qtype, event.rcode),
+        (event.reason, event.source.port(), event.qtype, event.rcode),
         (Reason::Allowed, 5353, Some(1), Some(0))
     );
     assert_eq!(event.rule.as_deref().map(|rule| &*rule.id), Some("fe"));

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use namegate::facts::Tick;
+use namegate::facts::{Client, Tick};
 use namegate::wire::Look;
 use namegate::wire::dnstap::decode;
 
@@ -15,9 +15,9 @@ fuzz_target!(|data: &[u8]| {
     let told = tapped.told();
     assert!(!matches!(told, Look::More));
     if let Look::Got(told) = told
-        && let Some(observation) = told.observation(Tick::from_nanos(1))
+        && let Some(observation) = told.observation(Client::at(told.address), Tick::from_nanos(1))
     {
-        assert_eq!(Some(observation.client), tapped.query_address.map(namegate::facts::Client::at));
+        assert_eq!(Some(observation.client), tapped.query_address.map(Client::at));
         assert!(!observation.chain.is_empty() && !observation.addresses.is_empty());
     }
 });

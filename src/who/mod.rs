@@ -1,0 +1,130 @@
+//! Whose packets these are: from the ends of a connection or a question to a client, and its other addresses.
+//!
+//! Must not know names, rules or bytes. An address that nobody vouches for is a client like any other: which rules are
+//! for it is the gate's matter.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::facts::{Client, Siblings};
+use crate::gate::Gate;
+use crate::sys::neighbours::Neighbours;
+
+/// How the clients of one listener are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// By their address on a captured link.
+    Link,
+    /// They are all this one: nobody else can reach the listener.
+    One(Client),
+}
+
+impl Whose {
+    /// Returns the near end, as it is told: who is the only one has its own address, wherever its packets came from.
+    pub fn source(self, peer: SocketAddr) -> SocketAddr {
+        match self {
+            Self::One(Client::At(address, _)) => SocketAddr::new(address, peer.port()),
+            Self::Link | Self::One(Client::User(_)) => peer,
+        }
+    }
+}
+
+/// Brings the gate's roster up to date; ready when it knows all that was true when this was asked, or cannot.
+pub type News = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// A client that is being found out.
+type Finding = Pin<Box<dyn Future<Output = Client> + Send>>;
+
+/// Tells clients.
+pub struct Who {
+    gate: Arc<Gate>,
+    neighbours: Neighbours,
+    /// `None`: nobody keeps a roster of containers.
+    news: Option<News>,
+}
+
+impl std::fmt::Debug for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Who").field("neighbours", &self.neighbours).finish_non_exhaustive()
+    }
+}
+
+impl Who {
+    /// Tells clients by their addresses, and by what the kernel says of their links.
+    pub fn new(gate: Arc<Gate>, neighbours: Neighbours) -> Self {
+        Self { gate, neighbours, news: None }
+    }
+
+    /// Asks for news of an address that the gate's roster does not know.
+    #[must_use]
+    pub fn with_news(self, news: News) -> Self {
+        Self { news: Some(news), ..self }
+    }
+
+    /// Returns who is at the near end. Waits for news of an address that nobody is known to have: a container's first
+    /// packet may come before the word of it.
+    pub fn client(&self, whose: Whose, source: SocketAddr) -> impl Future<Output = Client> + Send + use<> {
+        let known = match whose {
+            Whose::Link => self.known(source.ip()),
+            Whose::One(client) => Ok(client),
+        };
+        // The wait is on the heap: few clients are new, and every connection would carry the room for it.
+        async move {
+            match known {
+                Ok(client) => client,
+                Err(found_out) => found_out.await,
+            }
+        }
+    }
+
+    /// Returns who has an address, or what finds it out.
+    fn known(&self, address: IpAddr) -> Result<Client, Finding> {
+        let client = self.gate.client_at(address);
+        let Some(news) = self.news.as_ref().filter(|_| self.gate.container(client).is_none()) else {
+            return Ok(client);
+        };
+        let (gate, news) = (Arc::clone(&self.gate), news());
+        Err(Box::pin(async move {
+            news.await;
+            gate.client_at(address)
+        }))
+    }
+
+    /// Returns the other clients that the same workload is, as far as is known without asking the kernel.
+    pub fn known_siblings(&self, client: Client) -> Siblings {
+        match client.address() {
+            Some(address) => self.of_same(client, self.neighbours.known(address)),
+            None => Siblings::default(),
+        }
+    }
+
+    /// Returns the other clients that the same workload is; see [`Neighbours::siblings`].
+    pub async fn siblings(&self, client: Client) -> Siblings {
+        match client.address() {
+            Some(address) => self.of_same(client, self.neighbours.siblings(address).await),
+            None => Siblings::default(),
+        }
+    }
+
+    /// What the link says of a container does not stand against what is known of containers: one that sends with the
+    /// address of another is not the other.
+    fn of_same(&self, client: Client, siblings: Siblings) -> Siblings {
+        if siblings.is_empty() {
+            return siblings;
+        }
+        let own = self.gate.container(client);
+        siblings.filter_map(|sibling| {
+            let sibling = self.gate.client_at(sibling.address()?);
+            match (&own, self.gate.container(sibling)) {
+                (_, None) => Some(sibling),
+                (Some(own), Some(other)) => own.is_same_run(&other).then_some(sibling),
+                (None, Some(_)) => None,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
