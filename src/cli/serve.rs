@@ -16,6 +16,7 @@ use super::tree::ServeArgs;
 pub(super) fn serve(arguments: &ServeArgs, screen: &mut Screen) -> Result<ExitCode, Failure> {
     let plain = Arguments {
         interfaces: arguments.interface.clone(),
+        docker_networks: arguments.docker_network.clone(),
         dnstap: arguments.dnstap.clone(),
         resolvers: arguments.resolver.clone(),
         upstreams: arguments.dns_upstream.clone(),
@@ -23,7 +24,7 @@ pub(super) fn serve(arguments: &ServeArgs, screen: &mut Screen) -> Result<ExitCo
         names: arguments.names.clone(),
     };
     let now = clock::now().wall;
-    let checked = match (&arguments.config, plain.interfaces.is_empty()) {
+    let checked = match (&arguments.config, plain.interfaces.is_empty() && plain.docker_networks.is_empty()) {
         (Some(file), _) => settings::load(file, now),
         (None, true) => settings::load(Path::new(DEFAULT_PATH), now),
         (None, false) => settings::from_arguments(&plain, now),

@@ -123,20 +123,25 @@ pub(super) struct ExecArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without a file:\n  namegate serve --interface br-egress --dnstap unix:/run/tap.sock 'example.com' '*.example.com'"
+    after_help = "Without a file:\n  namegate serve --docker-network egress 'example.com' '*.example.com'\n  \
+                        namegate serve --interface br-egress --dnstap unix:/run/tap.sock 'example.com' '*.example.com'"
 )]
 pub(super) struct ServeArgs {
     /// Configuration file [default: /etc/namegate/namegate.toml]
     #[arg(short, long, value_name = "FILE")]
-    #[arg(conflicts_with_all = ["interface", "dnstap", "resolver", "dns_upstream", "audit", "names"])]
+    #[arg(conflicts_with_all = ["interface", "docker_network", "dnstap", "resolver", "dns_upstream", "audit", "names"])]
     pub(super) config: Option<PathBuf>,
 
     /// Capture what enters by this interface
-    #[arg(short, long, value_name = "IF", help_heading = "Without a file")]
+    #[arg(short, long, value_name = "IF", help_heading = "Without a file", group = "captured")]
     pub(super) interface: Vec<String>,
 
+    /// Capture what the containers of this Docker network send
+    #[arg(long, value_name = "NAME", help_heading = "Without a file", group = "captured")]
+    pub(super) docker_network: Vec<String>,
+
     /// Let your own resolver answer, and listen here for its dnstap frames
-    #[arg(long, value_name = "ADDRESS", help_heading = "Without a file", requires = "interface")]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Without a file", requires = "captured")]
     pub(super) dnstap: Vec<String>,
 
     /// Address of that resolver [default: port 53 of the interface's own address]
@@ -144,15 +149,15 @@ pub(super) struct ServeArgs {
     pub(super) resolver: Vec<String>,
 
     /// Resolver that namegate asks [default: that of the system]
-    #[arg(long, value_name = "URL", help_heading = "Without a file", requires = "interface")]
+    #[arg(long, value_name = "URL", help_heading = "Without a file", requires = "captured")]
     pub(super) dns_upstream: Vec<String>,
 
     /// Where audit lines go: a file, or - for standard output [default: -]
-    #[arg(long, value_name = "TARGET", help_heading = "Without a file", requires = "interface")]
+    #[arg(long, value_name = "TARGET", help_heading = "Without a file", requires = "captured")]
     pub(super) audit: Vec<String>,
 
     /// Names to allow on ports 80 and 443: example.com, *.example.com (one label), **.example.com
-    #[arg(value_name = "NAME", requires = "interface")]
+    #[arg(value_name = "NAME", requires = "captured")]
     pub(super) names: Vec<String>,
 }
 

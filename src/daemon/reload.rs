@@ -81,11 +81,24 @@ pub(super) fn policy(gate: &Gate, outcome: Result<(), Arc<str>>) -> Event {
 
 /// Everything that a reload does not change, in comparable form.
 pub(super) fn fixed(settings: &Settings) -> String {
-    let Settings { path: _, policy: _, ledger, proxy, dns, on_miss, dns_listen, tap, capture, record } =
-        settings;
+    let Settings {
+        path: _,
+        policy: _,
+        ledger,
+        proxy,
+        dns,
+        on_miss,
+        dns_listen,
+        tap,
+        capture,
+        docker,
+        record,
+    } = settings;
     // What the daemon found out about this machine is not the operator's change.
     let dns = crate::dns::DnsConfig { no_ipv6: false, ..dns.clone() };
-    format!("{ledger:?} {proxy:?} {dns:?} {on_miss:?} {dns_listen:?} {tap:?} {capture:?} {record:?}")
+    format!(
+        "{ledger:?} {proxy:?} {dns:?} {on_miss:?} {dns_listen:?} {tap:?} {capture:?} {docker:?} {record:?}"
+    )
 }
 
 fn first_line(text: &str) -> Arc<str> {

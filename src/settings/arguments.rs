@@ -13,6 +13,8 @@ use super::{Checked, Error, check};
 pub struct Arguments {
     /// Interfaces to capture.
     pub interfaces: Vec<String>,
+    /// Docker networks to capture, by name.
+    pub docker_networks: Vec<String>,
     /// Where dnstap senders connect; empty: the built-in forwarder answers.
     pub dnstap: Vec<String>,
     /// The operator's resolvers. Empty with `dnstap`: whatever listens on port 53 of the captured
@@ -36,7 +38,14 @@ pub fn from_arguments(arguments: &Arguments, now: SystemTime) -> Result<Checked,
 
 /// Spells arguments as the file they stand for.
 fn spell(arguments: &Arguments) -> String {
-    let mut text = format!("[capture]\ninterfaces = {}\n", list(&arguments.interfaces));
+    let mut text = String::from("[capture]\n");
+    for (key, items) in
+        [("interfaces", &arguments.interfaces), ("docker_networks", &arguments.docker_networks)]
+    {
+        if !items.is_empty() {
+            text.push_str(&format!("{key} = {}\n", list(items)));
+        }
+    }
     let external = !arguments.dnstap.is_empty();
     if external || !arguments.resolvers.is_empty() || !arguments.upstreams.is_empty() {
         text.push_str("[dns]\n");

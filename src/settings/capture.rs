@@ -10,28 +10,29 @@ use crate::proxy::ProxyConfig;
 
 use super::TABLE;
 use super::dns::DnsSettings;
+use super::docker;
 use super::finding::Finding;
 use super::sandbox::FOR_ONE;
 use super::scalar::{Complaint, interface};
 use super::section::Section;
 
 /// Reads `[capture]` and brings together what the kernel ruleset depends on.
-pub(super) fn read_capture(mut section: Section<'_>, proxy_port: u16, dns: &DnsSettings) -> CaptureConfig {
+pub(super) fn read_capture(
+    mut section: Section<'_>,
+    proxy_port: u16,
+    dns: &DnsSettings,
+) -> (CaptureConfig, Vec<String>) {
     let before = section.sheet.errors();
     let hint = "[capture] interfaces = [\"br-egress\"]: the bridge or link by which the workload's traffic \
                 enters this host";
-    let interfaces = read_interfaces(&mut section, hint);
+    let networks = section.parsed_list("docker_networks", docker::network).unwrap_or_default();
+    let interfaces = read_interfaces(&mut section, hint, networks.is_empty());
     let form = section
         .choice(
             "form",
             &[("auto", FormChoice::Auto), ("redirect", FormChoice::Redirect), ("tproxy", FormChoice::Tproxy)],
         )
         .map_or(FormChoice::default(), |(form, _)| form);
-    section.unavailable(
-        "docker_networks",
-        "name the network's bridge in `interfaces`: `docker network inspect -f '{{.Id}}' NETWORK`, then \
-         \"br-\" and its first 12 digits",
-    );
     section.unavailable("local", "put the process in a container or namespace and capture its interface");
     let resolution = dns.resolver.clone().map_or(DnsCapture::Forwarder, DnsCapture::External);
     let config = CaptureConfig {
@@ -44,6 +45,7 @@ pub(super) fn read_capture(mut section: Section<'_>, proxy_port: u16, dns: &DnsS
         table: TABLE.to_owned(),
     };
     if section.sheet.errors() == before
+        && !config.interfaces.is_empty()
         && let Err(error) = Plan::new(config.clone(), Form::Redirect)
     {
         section.missing(
@@ -52,18 +54,18 @@ pub(super) fn read_capture(mut section: Section<'_>, proxy_port: u16, dns: &DnsS
         );
     }
     section.finish();
-    config
+    (config, networks)
 }
 
-fn read_interfaces(section: &mut Section<'_>, hint: &str) -> Vec<String> {
+fn read_interfaces(section: &mut Section<'_>, hint: &str, needed: bool) -> Vec<String> {
     let before = section.sheet.errors();
     let Some(texts) = section.texts("interfaces") else {
-        if section.sheet.errors() == before {
+        if needed && section.sheet.errors() == before {
             section.missing("nothing is captured", hint);
         }
         return Vec::new();
     };
-    if texts.is_empty() && section.sheet.errors() == before {
+    if needed && texts.is_empty() && section.sheet.errors() == before {
         section.missing("nothing is captured: `interfaces` is empty", hint);
     }
     let mut seen = HashSet::new();

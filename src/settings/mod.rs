@@ -6,6 +6,7 @@
 mod arguments;
 mod capture;
 mod dns;
+mod docker;
 mod endpoint;
 mod finding;
 mod grant;
@@ -35,6 +36,7 @@ use crate::proxy::ProxyConfig;
 use crate::record::{RecordConfig, Target};
 
 pub use arguments::{Arguments, from_arguments};
+pub use docker::{DockerSettings, deny_all, label_rules};
 pub use finding::{Finding, Place, Report, Severity};
 pub use sandbox::{CheckedSandbox, SandboxArguments, SandboxSettings, sandbox};
 
@@ -67,8 +69,10 @@ pub struct Settings {
     pub dns_listen: Vec<SocketAddr>,
     /// The dnstap tap.
     pub tap: TapConfig,
-    /// What the kernel captures.
+    /// What the kernel captures; interfaces of Docker networks are for the daemon to find out.
     pub capture: CaptureConfig,
+    /// What is asked of Docker; `None`: nothing.
+    pub docker: Option<DockerSettings>,
     /// The audit log.
     pub record: RecordConfig,
 }
@@ -159,15 +163,18 @@ fn read(mut document: Section<'_>, now: SystemTime) -> Option<Settings> {
     let tapped = !tap.listen.is_empty() || document.sheet.errors() > before;
     let dns = dns::read(document.section("dns"), tapped);
     let (port, proxy) = capture::read_proxy(document.section("proxy"), hold);
-    let capture = capture::read_capture(document.section("capture"), port, &dns);
+    let docker = docker::read(document.section("docker"));
+    let (capture, networks) = capture::read_capture(document.section("capture"), port, &dns);
     let ledger = keeping::read_ledger(document.section("ledger"));
     let record = keeping::read_audit(document.section("audit"), Some(Target::Stdout));
     document.unavailable("admin", NO_ADMIN);
     let policy = rules::read(&mut document, defaults, now);
     document.finish();
+    let policy = policy?;
+    let clients = policy.rules().iter().flat_map(|rule| &rule.clients).any(docker::is_of_containers);
     Some(Settings {
         path: None,
-        policy: policy?,
+        policy,
         ledger,
         proxy,
         dns: dns.config,
@@ -175,6 +182,7 @@ fn read(mut document: Section<'_>, now: SystemTime) -> Option<Settings> {
         dns_listen: dns.listen,
         tap,
         capture,
+        docker: docker.settle(networks, clients),
         record,
     })
 }

@@ -13,6 +13,7 @@ use crate::gate::{
     Action, ClientMatch, Defaults, Ech, MatchBy, Mode, Pattern, Policy, PolicyFault, Ports, Rule,
 };
 
+use super::docker;
 use super::finding::{Finding, Severity, Sheet, Span};
 use super::instant::instant;
 use super::names;
@@ -200,11 +201,7 @@ pub(super) fn warn_of_shared_ports(sheet: &Sheet, span: Span, ports: &Ports, ins
 }
 
 fn client(text: &str) -> Result<ClientMatch, Complaint> {
-    if let Some((kind @ ("container" | "label" | "user"), _)) = text.split_once(':') {
-        return Err(Complaint::new(format!("clients by {kind} are not available in this version"))
-            .hint("the client's address or network: \"172.18.0.5\", \"172.18.0.0/16\""));
-    }
-    network(text).map(ClientMatch::Net)
+    docker::client(text).unwrap_or_else(|| network(text).map(ClientMatch::Net))
 }
 
 fn read_protocols(section: &mut Section<'_>) -> Vec<Protocol> {
