@@ -2,7 +2,8 @@
 //! that DNS really gave for them.
 //!
 //! Rooms, from the ground up: `facts` are the nouns; `wire` turns bytes into facts; `gate` turns facts
-//! into a verdict; `sys` is the kernel; `record` keeps what happened; `who` tells whose a flow is; `proxy`, `dns` and `nft` carry
+//! into a verdict; `sys` is the kernel; `record` keeps what happened; `who` tells whose a flow is; `docker`
+//! knows containers; `proxy`, `dns` and `nft` carry
 //! verdicts out; `settings` reads what the operator wants; `daemon` is where they meet; `demo` tries to get
 //! past it; `cli` speaks.
 
@@ -10,6 +11,7 @@ pub mod cli;
 pub mod daemon;
 pub mod demo;
 pub mod dns;
+pub mod docker;
 pub mod facts;
 pub mod gate;
 pub mod nft;

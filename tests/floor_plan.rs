@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Floor of each room. A room imports only from floors below its own, never a neighbour.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
     ("facts", 0),
     ("wire", 1),
     ("gate", 1),
@@ -19,6 +19,7 @@ const FLOORS: [(&str, u8); 14] = [
     ("dns", 3),
     ("nft", 3),
     ("sandbox", 3),
+    ("docker", 3),
     ("settings", 4),
     ("daemon", 5),
     ("demo", 6),

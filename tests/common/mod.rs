@@ -8,6 +8,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
 
+pub mod dockerd;
 pub mod far;
 pub mod namespace;
 pub mod world;
