@@ -4,14 +4,16 @@
 
 use std::process::ExitCode;
 
+use crate::daemon;
 use crate::nft::{CaptureConfig, Facts, Form, FormChoice, Nft, NftError, Plan, Ruleset, choose};
 
 use super::output::{Failure, Screen};
-use super::serve::load;
+use super::serve::{block_on, load};
 use super::tree::{FormArg, RulesArgs};
 
 pub(super) fn rules(arguments: &RulesArgs, screen: &mut Screen) -> Result<ExitCode, Failure> {
-    let mut config = load(&arguments.config, screen)?.capture;
+    let settings = load(&arguments.config, screen)?;
+    let mut config = block_on(daemon::captured(&settings))?;
     match arguments.form {
         Some(FormArg::Auto) => config.form = FormChoice::Auto,
         Some(FormArg::Redirect) => config.form = FormChoice::Redirect,

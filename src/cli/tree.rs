@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::settings::DEFAULT_PATH;
 
@@ -122,6 +122,7 @@ pub(super) struct ExecArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("captured").multiple(true).args(["interface", "docker_network"]))]
 #[command(
     after_help = "Without a file:\n  namegate serve --docker-network egress 'example.com' '*.example.com'\n  \
                         namegate serve --interface br-egress --dnstap unix:/run/tap.sock 'example.com' '*.example.com'"
@@ -133,11 +134,11 @@ pub(super) struct ServeArgs {
     pub(super) config: Option<PathBuf>,
 
     /// Capture what enters by this interface
-    #[arg(short, long, value_name = "IF", help_heading = "Without a file", group = "captured")]
+    #[arg(short, long, value_name = "IF", help_heading = "Without a file")]
     pub(super) interface: Vec<String>,
 
     /// Capture what the containers of this Docker network send
-    #[arg(long, value_name = "NAME", help_heading = "Without a file", group = "captured")]
+    #[arg(long, value_name = "NAME", help_heading = "Without a file")]
     pub(super) docker_network: Vec<String>,
 
     /// Let your own resolver answer, and listen here for its dnstap frames

@@ -12,13 +12,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dns::{DnsConfig, Forwarder, OnMiss, Pool};
-use crate::gate::{Gate, LedgerConfig, Policy};
+use crate::docker::View;
+use crate::gate::{Gate, LedgerConfig, Policy, Roster};
 use crate::proxy::{Proxy, ProxyConfig, SecondLook, TcpDial, Wiring};
 use crate::record::Log;
 use crate::sys::neighbours::Neighbours;
 use crate::who::Who;
 
-use super::Error;
+use super::residents::Residents;
+use super::{Error, networks};
 
 /// What an engine is built of.
 pub(super) struct Parts {
@@ -29,7 +31,17 @@ pub(super) struct Parts {
     pub(super) on_miss: OnMiss,
     pub(super) resolver: Arc<Pool>,
     pub(super) neighbours: Neighbours,
+    /// Who there is, and where more of it is told.
+    pub(super) roster: Roster,
+    pub(super) docker: Option<News>,
     pub(super) log: Log,
+}
+
+/// Where containers are told of.
+pub(super) struct News {
+    pub(super) view: View,
+    /// Whether labels are rules.
+    pub(super) labels: bool,
 }
 
 /// The rooms, connected.
@@ -37,16 +49,22 @@ pub(super) struct Engine {
     pub(super) gate: Arc<Gate>,
     pub(super) forwarder: Arc<Forwarder>,
     pub(super) proxy: Arc<Proxy>,
-    /// Counts up at each change of policy; open flows are then asked again.
-    pub(super) changes: watch::Sender<u64>,
+    pub(super) who: Arc<Who>,
+    pub(super) residents: Arc<Residents>,
 }
 
 impl Engine {
     pub(super) fn connect(parts: Parts) -> Self {
-        let Parts { policy, ledger, proxy, dns, on_miss, resolver, neighbours, log } = parts;
+        let Parts { policy, ledger, proxy, dns, on_miss, resolver, neighbours, roster, docker, log } = parts;
         let gate = Gate::new(policy, ledger);
         let (changes, policy_changes) = watch::channel(0);
-        let who = Arc::new(Who::new(Arc::clone(&gate), neighbours));
+        let labels = docker.as_ref().is_some_and(|docker| docker.labels);
+        let residents = Arc::new(Residents::new(Arc::clone(&gate), changes, roster, labels));
+        let mut who = Who::new(Arc::clone(&gate), neighbours);
+        if let Some(News { view, .. }) = docker {
+            who = who.with_news(networks::news(view, Arc::clone(&residents), log.clone()));
+        }
+        let who = Arc::new(who);
         let forwarder = Forwarder::new(dns, Arc::clone(&gate), log.clone(), resolver, Arc::clone(&who));
         let forwarder = Arc::new(forwarder);
         let proxy = Proxy::new(Wiring {
@@ -58,10 +76,10 @@ impl Engine {
                 OnMiss::Deny => None,
                 OnMiss::Resolve => Some(second_look(&forwarder)),
             },
-            who,
+            who: Arc::clone(&who),
             policy_changes,
         });
-        Self { gate, forwarder, proxy, changes }
+        Self { gate, forwarder, proxy, who, residents }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::dns::StartError;
 use crate::dns::tap::TapError;
+use crate::docker::DockerError;
 use crate::nft::{NftError, PlanError};
 use crate::record::LogError;
 use crate::sandbox;
@@ -30,6 +31,17 @@ pub enum Error {
     /// The dnstap tap cannot be opened.
     #[error("the dnstap tap cannot start")]
     Tap(#[from] TapError),
+    /// Docker cannot be asked.
+    #[error("containers and networks are not known")]
+    Docker(#[from] DockerError),
+    /// A network that is to be captured cannot be.
+    #[error("Docker network {name} cannot be captured: {why}")]
+    Network {
+        /// As configured.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// There is no sandbox, or no command in it.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
@@ -56,6 +68,8 @@ impl Error {
             | Self::Log(_)
             | Self::Upstream(_)
             | Self::Tap(_)
+            | Self::Docker(_)
+            | Self::Network { .. }
             | Self::System { .. } => 3,
         }
     }
@@ -65,6 +79,10 @@ impl Error {
         match self {
             Self::Capture(error) => error.hint(),
             Self::Sandbox(error) => error.hint(),
+            Self::Docker(error) => error.hint(),
+            Self::Network { name, .. } => Some(format!(
+                "`docker network ls` lists what there is; `docker network create {name}` makes one"
+            )),
             Self::Listen(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => {
                 let port = error.address.port();
                 Some(format!(

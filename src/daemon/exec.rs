@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::dns::{OnMiss, Pool};
 use crate::facts::{Address, Client, Name, Observation, Source};
-use crate::gate::{Action, Gate, Policy};
+use crate::gate::{Action, Gate, Policy, Roster};
 use crate::nft;
 use crate::record::{Event, FileSink, Listener, Log, LogError, RecordConfig, SandboxEvent, Target};
 use crate::sandbox::{Capture, Ended, Form, Layers, Listeners, Running, Sandbox, Spec, Told};
@@ -233,6 +233,8 @@ pub(super) async fn connect(
         on_miss: OnMiss::Deny,
         resolver,
         neighbours: Neighbours::none(),
+        roster: Roster::default(),
+        docker: None,
         log,
     });
     let own = upkeep::learn_own(&engine.gate, &Default::default()).await;

@@ -7,7 +7,9 @@ mod engine;
 mod error;
 mod exec;
 mod guard;
+mod networks;
 mod reload;
+mod residents;
 mod upkeep;
 
 use std::collections::HashSet;
@@ -16,12 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use crate::dns::Pool;
 use crate::dns::tap::Tap;
-use crate::nft::{Family, Installed, Leftovers, Netfilter, Nft, Piece, remove_leftovers};
+use crate::gate::Roster;
+use crate::nft::{CaptureConfig, Family, Installed, Leftovers, Netfilter, Nft, Piece, remove_leftovers};
 use crate::record::Log;
 use crate::settings::{Settings, TABLE};
 use crate::sys::limits;
@@ -29,7 +32,8 @@ use crate::sys::neighbours::Neighbours;
 use crate::who::Whose;
 
 use capture::Doors;
-use engine::{Engine, Parts, Tasks, adopt};
+use engine::{Engine, News, Parts, Tasks, adopt};
+use networks::Watched;
 use reload::Reloader;
 
 pub use error::Error;
@@ -46,15 +50,38 @@ pub use guard::{Ward, guard};
 pub async fn run(mut settings: Settings) -> Result<(), Error> {
     let descriptors = limits::raise_descriptors();
     tracing::debug!(?descriptors, "descriptor limit");
+    let fixed = reload::fixed(&settings);
     settings.dns.no_ipv6 = !upkeep::has_ipv6_route();
     let kernel: Arc<dyn Netfilter> = Arc::new(Nft::default());
+    // What is captured besides the bridges of networks, which may change.
+    let capture = settings.capture.clone();
+    let docker = match &settings.docker {
+        Some(docker) => Some(networks::look(docker).await?),
+        None => None,
+    };
+    if let (Some(watched), Some(docker)) = (&docker, &settings.docker) {
+        settings.capture.interfaces.extend(watched.bridges(docker));
+    }
     let doors = Doors::open(&settings, &kernel).await?;
     let resolver = Arc::new(Pool::new(&settings.dns)?);
     let tap = Tap::bind(&settings.tap)?;
     let signals = Signals::new().map_err(|source| Error::System { action: "deliver signals", source })?;
     let log = Log::open(&settings.record)?;
-    Running::start(settings, doors, resolver, tap, log, kernel).await?.until_stopped(signals).await;
+    let parts = Ready { doors, resolver, tap, log, kernel, docker, capture };
+    Running::start(settings, fixed, parts).await?.until_stopped(signals).await;
     Ok(())
+}
+
+/// Returns what a configuration captures at present, the bridges of Docker networks included. Nothing is changed.
+///
+/// # Errors
+/// [`Error::Docker`], [`Error::Network`]: what they are cannot be found out.
+pub async fn captured(settings: &Settings) -> Result<CaptureConfig, Error> {
+    let mut capture = settings.capture.clone();
+    if let Some(docker) = settings.docker.as_ref().filter(|docker| !docker.networks.is_empty()) {
+        capture.interfaces.extend(networks::look(docker).await?.bridges(docker));
+    }
+    Ok(capture)
 }
 
 /// Removes what a gate that is gone left in the kernel; returns a line for each thing removed.
@@ -117,6 +144,18 @@ impl Signals {
     }
 }
 
+/// What was opened before anything is served.
+struct Ready {
+    doors: Doors,
+    resolver: Arc<Pool>,
+    tap: Tap,
+    log: Log,
+    kernel: Arc<dyn Netfilter>,
+    docker: Option<Watched>,
+    /// What is captured besides the bridges of Docker networks.
+    capture: CaptureConfig,
+}
+
 /// A gate in operation.
 struct Running {
     reloader: Reloader,
@@ -125,15 +164,10 @@ struct Running {
 }
 
 impl Running {
-    async fn start(
-        settings: Settings,
-        doors: Doors,
-        resolver: Arc<Pool>,
-        tap: Tap,
-        log: Log,
-        kernel: Arc<dyn Netfilter>,
-    ) -> Result<Self, Error> {
-        let fixed = reload::fixed(&settings);
+    async fn start(settings: Settings, fixed: String, ready: Ready) -> Result<Self, Error> {
+        let Ready { doors, resolver, tap, log, kernel, docker, capture } = ready;
+        let tasks = Tasks::default();
+        let view = docker.map(|docker| docker.follow(&tasks));
         let ports: HashSet<u16> = [settings.capture.proxy_port, settings.capture.dns_port]
             .into_iter()
             .chain(settings.dns_listen.iter().map(SocketAddr::port))
@@ -147,8 +181,16 @@ impl Running {
             on_miss: settings.on_miss,
             resolver,
             neighbours: Neighbours::new(settings.capture.interfaces),
+            roster: Roster::default(),
+            docker: view
+                .clone()
+                .zip(settings.docker.as_ref())
+                .map(|(view, docker)| News { view, labels: docker.labels }),
             log: log.clone(),
         });
+        if let Some(view) = &view {
+            networks::first_picture(view, &engine.residents, &log).await?;
+        }
         upkeep::learn_own(&engine.gate, &ports)
             .await
             .map_err(|source| Error::System { action: "list this machine's addresses", source })?;
@@ -157,24 +199,30 @@ impl Running {
                 path: settings.path,
                 gate: Arc::clone(&engine.gate),
                 log: log.clone(),
-                changes: engine.changes.clone(),
+                residents: Arc::clone(&engine.residents),
                 fixed,
             },
             log: log.clone(),
-            tasks: Tasks::default(),
+            tasks,
         };
         let plan = doors.plan.clone();
         running.serve(doors, &engine, tap)?;
         // Whoever is captured finds the listeners open already.
         let installed = Installed::apply(kernel, &plan).await?;
         let table: Arc<str> = plan.config().table.as_str().into();
-        let Engine { gate, forwarder, .. } = engine;
+        let Engine { gate, forwarder, who, residents, proxy: _ } = engine;
         log.record(reload::policy(&gate, Ok(()))).await;
         log.record(upkeep::ruleset("installed", &table)).await;
         let (tasks, end) = (&running.tasks, &running.tasks.upkeep);
         tasks.keep(upkeep::sweep(Arc::clone(&gate), end.clone()));
         tasks.keep(upkeep::follow_own(gate, forwarder, ports, end.clone()));
-        tasks.keep(upkeep::guard_rules(installed, table, log, end.clone()));
+        let (plans, wanted) = watch::channel(plan);
+        if let Some((view, docker)) = view.zip(settings.docker) {
+            let (log, networks, form) = (log.clone(), docker.networks, plans.borrow().form());
+            let following = networks::Following { view, residents, who, log, capture, form, networks, plans };
+            tasks.keep(following.run(end.clone()));
+        }
+        tasks.keep(upkeep::guard_rules(installed, wanted, table, log, end.clone()));
         Ok(running)
     }
 

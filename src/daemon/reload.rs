@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::gate::Gate;
@@ -14,13 +14,15 @@ use crate::record::{Event, Log, PolicyEvent};
 use crate::settings::{self, Settings};
 use crate::sys::clock;
 
+use super::residents::Residents;
+
 /// What a reload acts on.
 pub(super) struct Reloader {
     /// The file; `None`: arguments, which do not change.
     pub(super) path: Option<PathBuf>,
     pub(super) gate: Arc<Gate>,
     pub(super) log: Log,
-    pub(super) changes: watch::Sender<u64>,
+    pub(super) residents: Arc<Residents>,
     /// All that a reload does not change, as it was at the start.
     pub(super) fixed: String,
 }
@@ -48,8 +50,7 @@ impl Reloader {
                     tracing::warn!("something else than rules changed: it takes effect at the next start");
                 }
                 let rules = checked.settings.policy.rules().len();
-                self.gate.replace(checked.settings.policy);
-                self.changes.send_modify(|generation| *generation += 1);
+                self.residents.rebase(checked.settings.policy);
                 tracing::info!(rules, "new policy in force");
                 Ok(())
             }

@@ -7,12 +7,13 @@ use std::net::{Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::dns::Forwarder;
 use crate::gate::{Gate, Own};
-use crate::nft::{Installed, Standing};
+use crate::nft::{Installed, Plan, Standing};
 use crate::record::{Event, Log, RulesetEvent};
 use crate::sys::{clock, host};
 
@@ -22,6 +23,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 const SWEEP_BUDGET: usize = 50_000;
 /// How often addresses and rules are read. The kernel rules refuse own addresses by themselves, at once.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Before another attempt to capture as is wanted.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Sweeps the ledger until cancelled.
 pub(super) async fn sweep(gate: Arc<Gate>, cancel: CancellationToken) {
@@ -66,13 +70,31 @@ pub(super) async fn follow_own(
 /// Puts the rules back when somebody took or changed them, until cancelled.
 pub(super) async fn guard_rules(
     mut installed: Installed,
+    mut wanted: watch::Receiver<Plan>,
     table: Arc<str>,
     log: Log,
     cancel: CancellationToken,
 ) {
     let mut every = interval(LOOK);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while cancel.run_until_cancelled(every.tick()).await.is_some() {
+    loop {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return,
+            Ok(()) = wanted.changed() => {
+                let plan = wanted.borrow_and_update().clone();
+                match installed.replace(&plan).await {
+                    Ok(()) => log.record(ruleset("installed", &table)).await,
+                    Err(error) => {
+                        tracing::error!(error = &error as &dyn std::error::Error, "cannot capture as is wanted now");
+                        wanted.mark_changed();
+                        cancel.run_until_cancelled(sleep(AGAIN)).await;
+                    }
+                }
+                continue;
+            }
+            _ = every.tick() => {}
+        }
         let what = match installed.verify().await {
             Ok(Standing::Intact) => continue,
             Ok(Standing::Missing) => "missing",

@@ -70,6 +70,11 @@ impl Gate {
         self.policy.load().roster().client_at(canonical(address))
     }
 
+    /// Whether a container may be at an address that is not known yet: word of it may be on its way.
+    pub fn may_be_new(&self, address: IpAddr) -> bool {
+        self.policy.load().roster().may_be_new(canonical(address))
+    }
+
     /// Returns the client that was told something at that instant; none when somebody else had the address then.
     pub fn client_then(&self, address: IpAddr, at: Tick) -> Option<Client> {
         self.policy.load().roster().client_then(canonical(address), at)

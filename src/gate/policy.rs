@@ -77,6 +77,8 @@ struct Audience {
     users: Box<[u32]>,
     /// Whom the roster knows; sorted.
     members: Box<[Client]>,
+    /// The rule denies something to containers: whoever may be one is meant.
+    suspects: bool,
 }
 
 impl Compiled {
@@ -245,7 +247,7 @@ impl Policy {
             Some(Mode::Observe) => false,
             Some(Mode::Enforce) | None => rule.until.is_some_and(|until| wall >= until),
         };
-        (!ended && self.audiences.get(at)?.contains(client)).then_some(rule)
+        (!ended && self.audiences.get(at)?.contains(client, &self.roster)).then_some(rule)
     }
 }
 
@@ -284,10 +286,11 @@ impl Audience {
             nets: nets.into(),
             users: users.into(),
             members: roster.members(&rule.clients),
+            suspects: rule.action == Action::Deny && rule.clients.iter().any(ClientMatch::is_of_containers),
         }
     }
 
-    fn contains(&self, client: Client) -> bool {
+    fn contains(&self, client: Client, roster: &Roster) -> bool {
         if self.everyone {
             return true;
         }
@@ -298,6 +301,8 @@ impl Audience {
             }
             Client::User(uid) => self.users.contains(&uid),
         };
-        by_itself || self.members.binary_search(&client).is_ok()
+        by_itself
+            || self.members.binary_search(&client).is_ok()
+            || (self.suspects && roster.is_suspect(client))
     }
 }

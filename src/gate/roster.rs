@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::facts::{Client, Container, Life, Tick};
+use ipnet::IpNet;
+
+use crate::facts::{Client, Container, Life, Scope, Tick, scope};
 
 use super::ClientMatch;
 
@@ -18,6 +20,8 @@ use super::ClientMatch;
 pub struct Roster {
     residents: HashMap<IpAddr, Resident>,
     users: HashMap<Arc<str>, u32>,
+    /// Where containers have their addresses: whoever is unknown there may be any of them.
+    subnets: Arc<[IpNet]>,
     /// Every new life takes the next number.
     lives: u32,
     /// Set while nobody can say who has which address.
@@ -40,6 +44,12 @@ impl Roster {
         Self { users: users.into_iter().collect(), ..Self::default() }
     }
 
+    /// Returns the same roster with these address ranges as those of containers.
+    #[must_use]
+    pub fn within(self, subnets: Arc<[IpNet]>) -> Self {
+        Self { subnets, ..self }
+    }
+
     /// Returns the roster that follows when these are all the containers there are.
     ///
     /// A container keeps its life at an address as long as it is the same run of it. An address that two claim is
@@ -53,8 +63,7 @@ impl Roster {
                 claim.and_modify(|one| *one = None).or_insert_with(|| Some(Arc::clone(container)));
             }
         }
-        let mut next =
-            Self { residents: HashMap::new(), users: self.users.clone(), lives: self.lives, limbo: None };
+        let mut next = Self { residents: HashMap::new(), limbo: None, ..self.clone() };
         for (address, container) in claimed {
             let old = self.residents.get(&address);
             let (life, since) = match old {
@@ -124,6 +133,29 @@ impl Roster {
         resident.container.as_ref().filter(|_| self.is_sure())
     }
 
+    /// Whether a container may be at this address that is not known yet.
+    pub fn may_be_new(&self, address: IpAddr) -> bool {
+        let unknown = self.container(self.client_at(address)).is_none();
+        unknown
+            && (self.subnets.iter().any(|subnet| subnet.contains(&address))
+                || (self.limbo.is_some() && self.residents.contains_key(&address)))
+    }
+
+    /// Whether a client may be a container without being known as one: then rules that deny something to containers
+    /// are for it too.
+    pub(super) fn is_suspect(&self, client: Client) -> bool {
+        let Client::At(address, _) = client else { return false };
+        if self.subnets.is_empty() && self.residents.is_empty() {
+            return false;
+        }
+        let of_containers = || {
+            self.residents.contains_key(&address)
+                || scope(address) == Scope::LinkLocal
+                || self.subnets.iter().any(|subnet| subnet.contains(&address))
+        };
+        self.container(client).is_none() && of_containers()
+    }
+
     /// Returns every client that a rule means besides those that its networks and user numbers mean, sorted.
     pub(super) fn members(&self, matches: &[ClientMatch]) -> Box<[Client]> {
         let mut members = Vec::new();
@@ -179,7 +211,8 @@ impl Resident {
 }
 
 impl ClientMatch {
-    fn is_of_containers(&self) -> bool {
+    /// Whether it means containers.
+    pub(super) fn is_of_containers(&self) -> bool {
         match self {
             Self::Container(_) | Self::Label { .. } | Self::Service(_) => true,
             Self::Net(_) | Self::User(_) | Self::UserName(_) => false,
@@ -308,6 +341,32 @@ mod tests {
         assert!(!again.is_current(meanwhile));
         let other = limbo.succeed(&[container(2, "x", &["10.0.0.2"])], at(2));
         assert!(!other.is_current(client) && other.client_at(ip("10.0.0.2")) != meanwhile);
+    }
+
+    #[test]
+    fn who_may_be_a_container_is_suspect() {
+        let subnets: Arc<[IpNet]> = ["10.0.0.0/24".parse().unwrap()].into();
+        let there = [container(1, "x", &["10.0.0.2", "192.0.2.9"])];
+        let roster = Roster::default().within(subnets).succeed(&there, at(1));
+        let suspect = |roster: &Roster, text: &str| roster.is_suspect(roster.client_at(ip(text)));
+        assert!(roster.may_be_new(ip("10.0.0.3")) && !roster.may_be_new(ip("10.0.0.2")));
+        assert!(!roster.may_be_new(ip("192.0.2.8")) && !roster.may_be_new(ip("fe80::2")));
+        assert!(roster.suspend().may_be_new(ip("192.0.2.9")));
+        for (text, expected) in [
+            ("10.0.0.2", false),
+            ("192.0.2.9", false),
+            ("10.0.0.3", true),
+            ("fe80::2", true),
+            ("10.0.1.3", false),
+        ] {
+            assert_eq!(suspect(&roster, text), expected, "{text}");
+        }
+        assert!(!roster.is_suspect(Client::User(0)));
+        let limbo = roster.suspend();
+        assert!(suspect(&limbo, "10.0.0.2") && suspect(&limbo, "192.0.2.9"), "nobody is sure now");
+        let gone = roster.succeed([], at(2));
+        assert!(suspect(&gone, "192.0.2.9"), "somebody else may have it");
+        assert!(!suspect(&Roster::default(), "fe80::2"), "nobody keeps a roster");
     }
 
     #[test]

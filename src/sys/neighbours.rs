@@ -29,7 +29,7 @@ use mirror::{Mirror, Seen, Sight};
 #[derive(Debug)]
 pub struct Neighbours {
     /// Empty: nobody has another address.
-    interfaces: Vec<String>,
+    interfaces: RwLock<Vec<String>>,
     mirror: RwLock<Mirror>,
     reading: Mutex<Reading>,
     waiting: Semaphore,
@@ -47,6 +47,11 @@ impl Neighbours {
     /// Follows the tables of these interfaces, by their names in the network namespace of the process.
     pub fn new(interfaces: Vec<String>) -> Self {
         Self::with(interfaces, Mirror::default())
+    }
+
+    /// Follows the tables of these interfaces from now on.
+    pub fn follow(&self, interfaces: Vec<String>) {
+        *self.interfaces.write() = interfaces;
     }
 
     /// Knows nobody: every address is a client of its own.
@@ -67,7 +72,7 @@ impl Neighbours {
 
     fn with(interfaces: Vec<String>, mirror: Mirror) -> Self {
         Self {
-            interfaces,
+            interfaces: RwLock::new(interfaces),
             mirror: RwLock::new(mirror),
             reading: Mutex::default(),
             waiting: Semaphore::new(MAX_WAITING),
@@ -79,7 +84,7 @@ impl Neighbours {
     pub fn known(&self, address: IpAddr) -> Siblings {
         let mirror = self.mirror.read();
         let fresh = mirror.read_at().is_some_and(|at| clock::tick().since(at) < FRESH);
-        if fresh || self.interfaces.is_empty() {
+        if fresh || self.interfaces.read().is_empty() {
             mirror.siblings(canonical(address))
         } else {
             Siblings::default()
@@ -94,7 +99,7 @@ impl Neighbours {
     /// next time, and beyond 64 of them make do with what is known.
     pub async fn siblings(&self, address: IpAddr) -> Siblings {
         let asked = clock::tick();
-        if !self.interfaces.is_empty()
+        if !self.interfaces.read().is_empty()
             && let Ok(_place) = self.waiting.try_acquire()
         {
             let mut reading = self.reading.lock().await;
@@ -113,7 +118,8 @@ impl Neighbours {
         let began = clock::tick();
         // Whoever asks may stop waiting at any await: the next one keeps the distance all the same.
         reading.next = Some(Instant::now() + BETWEEN);
-        let dumped = match timeout(PATIENCE, dump(&self.interfaces)).await {
+        let interfaces = self.interfaces.read().clone();
+        let dumped = match timeout(PATIENCE, dump(&interfaces)).await {
             Ok(dumped) => dumped,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::facts::{Client, Siblings};
+use crate::facts::{Client, Siblings, canonical};
 use crate::gate::Gate;
 use crate::sys::neighbours::Neighbours;
 
@@ -31,8 +31,8 @@ impl Whose {
     }
 }
 
-/// Brings the gate's roster up to date; ready when it knows all that was true when this was asked, or cannot.
-pub type News = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+/// Brings the gate's roster up to date about an address; ready when it knows who is there, or cannot.
+pub type News = Arc<dyn Fn(IpAddr) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// A client that is being found out.
 type Finding = Pin<Box<dyn Future<Output = Client> + Send>>;
@@ -81,15 +81,19 @@ impl Who {
 
     /// Returns who has an address, or what finds it out.
     fn known(&self, address: IpAddr) -> Result<Client, Finding> {
-        let client = self.gate.client_at(address);
-        let Some(news) = self.news.as_ref().filter(|_| self.gate.container(client).is_none()) else {
-            return Ok(client);
+        let Some(news) = self.news.as_ref().filter(|_| self.gate.may_be_new(address)) else {
+            return Ok(self.gate.client_at(address));
         };
-        let (gate, news) = (Arc::clone(&self.gate), news());
+        let (gate, news) = (Arc::clone(&self.gate), news(canonical(address)));
         Err(Box::pin(async move {
             news.await;
             gate.client_at(address)
         }))
+    }
+
+    /// Says which interfaces are captured, by their names in the network namespace of the process.
+    pub fn follow(&self, interfaces: Vec<String>) {
+        self.neighbours.follow(interfaces);
     }
 
     /// Returns the other clients that the same workload is, as far as is known without asking the kernel.

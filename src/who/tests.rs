@@ -44,9 +44,13 @@ fn link(last: u8) -> LinkAddress {
 #[tokio::test]
 async fn an_unknown_address_waits_for_news_and_a_known_one_does_not() {
     let gate = gate(&[container(1, &["10.0.0.2"])]);
+    let subnets = Arc::from(["10.0.0.0/24".parse().unwrap()]);
+    let roster = Roster::clone(gate.policy().roster()).within(subnets);
+    gate.replace(gate.policy().among(Arc::new(roster)));
     let asked = Arc::new(AtomicUsize::new(0));
     let (count, told) = (Arc::clone(&asked), Arc::clone(&gate));
-    let news: News = Arc::new(move || {
+    let news: News = Arc::new(move |address| {
+        assert!(address.is_ipv4());
         count.fetch_add(1, Ordering::Relaxed);
         let gate = Arc::clone(&told);
         Box::pin(async move {
@@ -63,6 +67,12 @@ async fn an_unknown_address_waits_for_news_and_a_known_one_does_not() {
     assert_eq!((gate.container(new).unwrap().name.as_ref(), asked.load(Ordering::Relaxed)), ("c2", 1));
     let stranger = who.client(Whose::Link, at("10.0.0.9")).await;
     assert_eq!((stranger, asked.load(Ordering::Relaxed)), (Client::at(ip("10.0.0.9")), 2));
+    let elsewhere = who.client(Whose::Link, at("192.0.2.9")).await;
+    assert_eq!(
+        (elsewhere, asked.load(Ordering::Relaxed)),
+        (Client::at(ip("192.0.2.9")), 2),
+        "no container is there"
+    );
     let one = Whose::One(Client::User(7));
     assert_eq!(who.client(one, at("10.0.0.9")).await, Client::User(7));
     assert_eq!(asked.load(Ordering::Relaxed), 2);
