@@ -208,3 +208,37 @@ pub(super) struct TooMuch;
 
 /// Characters of somebody's words that are kept.
 const MAX_SAID: usize = 200;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn refused(kind: io::ErrorKind) -> DockerError {
+        let err = io::Error::from(kind);
+        DockerError::from_library("list networks", Path::new("/run/docker.sock"), 1, Said::IOError { err })
+    }
+
+    #[test]
+    fn a_socket_that_may_not_be_used_is_told_from_one_that_is_not_there() {
+        let denied = refused(io::ErrorKind::PermissionDenied);
+        assert_eq!(denied.to_string(), "this process may not use the Docker socket /run/docker.sock");
+        assert!(denied.hint().unwrap().contains("`ls -l /run/docker.sock`"));
+        assert_eq!(
+            refused(io::ErrorKind::NotFound).to_string(),
+            "there is no Docker socket at /run/docker.sock"
+        );
+        let other = refused(io::ErrorKind::InvalidInput);
+        assert!(matches!(other, DockerError::Connect { .. }) && other.hint().is_none(), "{other:?}");
+    }
+
+    #[test]
+    fn a_strangers_words_are_cut_to_a_line() {
+        let message = format!("no such thing: \u{1b}[31m{}\nsecond line", "x".repeat(5000));
+        let said = Said::DockerResponseServerError { status_code: 404, message };
+        let error = DockerError::from_library("inspect a container", Path::new("/run/docker.sock"), 1, said);
+        assert!(error.is_gone());
+        let told = error.to_string();
+        assert!(told.len() < 300 && !told.contains(char::is_control), "{told}");
+    }
+}

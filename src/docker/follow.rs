@@ -104,26 +104,29 @@ impl Follower {
 
     /// Looks while events come; returns whether to look again as soon as may be.
     async fn look(&mut self, api: &Api, events: &mut Events) -> Result<bool, DockerError> {
-        let Self { config, looker, pictures, .. } = self;
-        let mut look = std::pin::pin!(timeout(LOOK, looker.look(api, &config.networks)));
-        let mut is_due = false;
         // What was taken away since the look began: the daemon may have answered before that.
         let mut taken = HashSet::new();
-        let Looked { mut picture, is_settled } = loop {
-            tokio::select! {
-                biased;
-                notice = events.next() => {
-                    let notice = notice?;
-                    take_away(pictures, &notice);
-                    is_due = true;
-                    taken.insert(notice);
-                }
-                looked = &mut look => {
-                    break looked.map_err(|_| DockerError::Timeout { action: "show its containers", after: LOOK })??;
+        let mut is_due = false;
+        let Looked { mut picture, is_settled } = {
+            let mut look = std::pin::pin!(timeout(LOOK, self.looker.look(api, &self.config.networks)));
+            loop {
+                tokio::select! {
+                    biased;
+                    notice = events.next() => {
+                        let notice = notice?;
+                        take_away(&self.pictures, &notice);
+                        is_due = true;
+                        taken.insert(notice);
+                    }
+                    looked = &mut look => {
+                        let late = |_| DockerError::Timeout { action: "show its containers", after: LOOK };
+                        break looked.map_err(late)??;
+                    }
                 }
             }
         };
         for notice in &taken {
+            self.looker.note(notice);
             picture.take_away(notice);
         }
         if self.is_told {
@@ -135,13 +138,22 @@ impl Follower {
     }
 
     /// Waits until the next look is due: soon after an event or a wish, else after a while.
-    async fn rest(&self, events: &mut Events, began: Instant, mut is_due: bool) -> Result<(), DockerError> {
+    async fn rest(
+        &mut self,
+        events: &mut Events,
+        began: Instant,
+        mut is_due: bool,
+    ) -> Result<(), DockerError> {
+        // However often somebody wishes: most of the time the daemon has rest.
+        let between = BETWEEN.max(began.elapsed() * 3);
         loop {
-            let next = began + if is_due { BETWEEN } else { IDLE };
+            let next = began + if is_due { between } else { IDLE };
             tokio::select! {
                 biased;
                 notice = events.next() => {
-                    take_away(&self.pictures, &notice?);
+                    let notice = notice?;
+                    take_away(&self.pictures, &notice);
+                    self.looker.note(&notice);
                     is_due = true;
                 }
                 () = self.attendant.wanted() => is_due = true,

@@ -140,3 +140,54 @@ const DEFAULTS: [&str; 14] = [
     "KILL",
     "AUDIT_WRITE",
 ];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn read(host: Value, mounts: Value) -> Inspected {
+        let told = json!({"Id": "ab", "Name": "/web", "State": {"Running": true, "Pid": 7}, "Config": {"Image": "app"},
+            "HostConfig": host, "Mounts": mounts, "NetworkSettings": {"Networks": {"b": {}, "a": {}}}});
+        Inspected::read(serde_json::from_value(told).unwrap(), Path::new("/var/run/docker.sock")).unwrap()
+    }
+
+    #[test]
+    fn what_a_container_may_do_is_counted_as_docker_counts_it() {
+        for (add, drop, privileged, raw, admin) in [
+            (json!(null), json!(null), false, true, false),
+            (json!(["net_admin"]), json!(null), false, true, true),
+            (json!(["CAP_NET_ADMIN"]), json!(["CAP_NET_RAW"]), false, false, true),
+            (json!(null), json!(["all"]), false, false, false),
+            (json!(["NET_RAW"]), json!(["ALL"]), false, true, false),
+            (json!(["ALL"]), json!(["NET_RAW"]), false, false, true),
+            (json!(["NET_RAW"]), json!(["NET_RAW"]), false, true, false),
+            (json!(null), json!(["ALL"]), true, true, true),
+        ] {
+            let posture =
+                read(json!({"CapAdd": add, "CapDrop": drop, "Privileged": privileged}), json!([])).posture;
+            assert_eq!((posture.may("NET_RAW"), posture.may("NET_ADMIN")), (raw, admin), "{posture:?}");
+        }
+    }
+
+    #[test]
+    fn a_docker_socket_is_seen_through_every_folder_above_it() {
+        for (source, shows) in [
+            ("/var/run/docker.sock", true),
+            ("/run/docker.sock", true),
+            ("/var/run", true),
+            ("/run/", true),
+            ("/", true),
+            ("/run/docker", false),
+            ("/run/docker.sock.d", false),
+            ("/var/lib/app", false),
+            ("", false),
+        ] {
+            let mounts = json!([{"Type": "bind", "Source": source, "Destination": "/there"}]);
+            let found = read(json!({}), mounts);
+            assert_eq!(found.posture.docker_sockets == ["/there"], shows, "{source}");
+            assert_eq!(found.networks, ["a", "b"]);
+        }
+    }
+}

@@ -11,15 +11,19 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::api::Api;
-use super::containers::{Listed, Run};
+use super::containers::{self, Listed, Run};
 use super::error::DockerError;
 use super::networks::{self, Scope};
+use super::notice::Notice;
 use super::picture::Picture;
 
 /// Remembers what was asked, so that a look costs two questions when nothing is new.
 #[derive(Debug, Default)]
 pub(super) struct Looker {
     known: HashMap<Arc<str>, Known>,
+    /// Endpoints of which an event said that they ended. A list may show them for a while: the daemon tells that a
+    /// container left a network before it has written down that it ended.
+    over: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -40,18 +44,34 @@ pub(super) struct Looked {
 }
 
 impl Looker {
+    /// Remembers what an event ended: no later look brings it back.
+    pub(super) fn note(&mut self, notice: &Notice) {
+        let (container, network) = match notice {
+            Notice::Left { container } => (container, None),
+            Notice::Detached { container, network } => (container, Some(network.as_str())),
+            Notice::Renamed { .. } | Notice::Removed { .. } | Notice::Changed => return,
+        };
+        if let Some(Known::Run(run)) = self.known.get(container.as_str()) {
+            self.over.extend(run.over(network));
+        }
+    }
+
     /// Looks at networks of these names; none: at all.
     pub(super) async fn look(&mut self, api: &Api, wanted: &[String]) -> Result<Looked, DockerError> {
+        let Self { known, over } = self;
         let networks = networks::read(wanted, &api.networks().await?);
-        let scope = Scope::of(wanted, &networks);
-        let listed = api.containers().await?.into_iter();
-        let listed: Vec<Listed> = listed.filter_map(|summary| Listed::read(summary, &scope)).collect();
+        let summaries = api.containers().await?;
+        let shown: HashSet<&str> = summaries.iter().flat_map(containers::endpoints).collect();
+        over.retain(|endpoint| shown.contains(endpoint.as_str()));
+        let scope = Scope::new(wanted, &networks, over);
+        let listed: Vec<Listed> =
+            summaries.into_iter().filter_map(|summary| Listed::read(summary, &scope)).collect();
         let ids: HashSet<&Arc<str>> = listed.iter().map(|listed| &listed.id).collect();
-        self.known.retain(|id, _| ids.contains(id));
-        let mut is_settled = self.ask(api, &listed, &scope).await;
+        known.retain(|id, _| ids.contains(id));
+        let mut is_settled = ask(api, &listed, &scope, known).await;
         let mut found = Vec::with_capacity(listed.len());
         for listed in listed {
-            match self.known.get_mut(&listed.id) {
+            match known.get_mut(&listed.id) {
                 Some(Known::Run(run)) if listed.is_of(run) => found.push(listed.with(run)),
                 Some(Known::Run(_)) | None => is_settled = false,
                 Some(Known::Silent { .. }) => {}
@@ -59,40 +79,36 @@ impl Looker {
         }
         Ok(Looked { picture: Picture::new(networks, found), is_settled })
     }
+}
 
-    /// Asks about the containers whose run is not known, some at a time.
-    async fn ask(&mut self, api: &Api, listed: &[Listed], scope: &Scope) -> bool {
-        let now = Instant::now();
-        let is_new = |listed: &&Listed| match self.known.get(&listed.id) {
-            Some(Known::Run(run)) => !listed.is_of(run),
-            Some(Known::Silent { until }) => *until <= now,
-            None => true,
-        };
-        let new: HashMap<&Arc<str>, &Listed> =
-            listed.iter().filter(is_new).map(|listed| (&listed.id, listed)).collect();
-        let mut answers = api.inspect(new.keys().map(|id| Arc::clone(id)).collect(), PATIENCE);
-        let mut is_settled = true;
-        while let Some((id, answer)) = answers.next().await {
-            let known = match answer {
-                Ok(inspected) => new.get(&id).and_then(|listed| listed.run(inspected, scope)).map(Known::Run),
-                Err(error) if error.is_gone() => None,
-                Err(error) => {
-                    tracing::debug!(%error, container = %id, "nothing is known of a container");
-                    Some(Known::Silent { until: Instant::now() + SILENCE })
-                }
-            };
-            match known {
-                Some(known) => {
-                    self.known.insert(id, known);
-                }
-                None => {
-                    self.known.remove(&id);
-                    is_settled = false;
-                }
+/// Asks about the containers whose run is not known, some at a time. Returns whether all that was said fits the list.
+async fn ask(api: &Api, listed: &[Listed], scope: &Scope<'_>, known: &mut HashMap<Arc<str>, Known>) -> bool {
+    let now = Instant::now();
+    let is_new = |listed: &&Listed| match known.get(&listed.id) {
+        Some(Known::Run(run)) => !listed.is_of(run),
+        Some(Known::Silent { until }) => *until <= now,
+        None => true,
+    };
+    let new: HashMap<&Arc<str>, &Listed> =
+        listed.iter().filter(is_new).map(|listed| (&listed.id, listed)).collect();
+    let mut answers = api.inspect(new.keys().copied().cloned().collect(), PATIENCE);
+    let mut is_settled = true;
+    while let Some((id, answer)) = answers.next().await {
+        let found = match answer {
+            Ok(inspected) => new.get(&id).and_then(|listed| listed.run(inspected, scope)).map(Known::Run),
+            Err(error) if error.is_gone() => None,
+            Err(error) => {
+                tracing::debug!(%error, container = %id, "nothing is known of a container");
+                Some(Known::Silent { until: Instant::now() + SILENCE })
             }
-        }
-        is_settled
+        };
+        is_settled &= found.is_some();
+        match found {
+            Some(found) => known.insert(id, found),
+            None => known.remove(&id),
+        };
     }
+    is_settled
 }
 
 /// For one container; a healthy daemon takes a few milliseconds.

@@ -23,6 +23,8 @@ mod look;
 mod networks;
 mod notice;
 mod picture;
+#[cfg(test)]
+mod scripted;
 
 use std::path::PathBuf;
 
@@ -110,3 +112,7 @@ impl Docker {
 
 /// How often a single look is repeated while containers come and go under it.
 const LOOKS: usize = 3;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+mod tests;

@@ -7,8 +7,13 @@ use bollard::models::{EventActor, EventMessage, EventMessageTypeEnum};
 /// What an event says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Notice {
-    /// What is known of this container holds no more: it ended, or has another name.
+    /// The container ended.
     Left {
+        /// Its identifier.
+        container: String,
+    },
+    /// The container has another name.
+    Renamed {
         /// Its identifier.
         container: String,
     },
@@ -35,9 +40,8 @@ impl Notice {
         let Some(id) = id else { return Self::Changed };
         let action = action.unwrap_or_default();
         match (typ, action.as_str()) {
-            (Some(EventMessageTypeEnum::CONTAINER), "die" | "destroy" | "rename") => {
-                Self::Left { container: id }
-            }
+            (Some(EventMessageTypeEnum::CONTAINER), "die" | "destroy") => Self::Left { container: id },
+            (Some(EventMessageTypeEnum::CONTAINER), "rename") => Self::Renamed { container: id },
             (Some(EventMessageTypeEnum::NETWORK), "destroy" | "remove") => Self::Removed { network: id },
             (Some(EventMessageTypeEnum::NETWORK), "disconnect") => {
                 match attributes.unwrap_or_default().remove("container") {
@@ -52,8 +56,8 @@ impl Notice {
 
 /// The events that are asked for, of containers and networks. Others (`exec_*`, `health_status`) may come by the
 /// hundred and say nothing.
-pub(super) const SUBSCRIBED: [&str; 10] =
-    ["start", "die", "destroy", "rename", "update", "create", "remove", "connect", "disconnect", "unpause"];
+pub(super) const SUBSCRIBED: [&str; 9] =
+    ["start", "die", "destroy", "rename", "update", "create", "remove", "connect", "disconnect"];
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -75,7 +79,7 @@ mod tests {
             (r#"{"Type":"container","Action":"destroy","Actor":{"ID":"aa"}}"#, left.clone()),
             (
                 r#"{"Type":"container","Action":"rename","Actor":{"ID":"aa","Attributes":{"oldName":"/b"}}}"#,
-                left,
+                Notice::Renamed { container: "aa".to_owned() },
             ),
             (r#"{"Type":"container","Action":"start","Actor":{"ID":"aa"}}"#, Notice::Changed),
             (

@@ -116,7 +116,7 @@ impl Picture {
     /// Takes away what holds no more after an event. Never adds anything: that takes a look.
     pub(super) fn take_away(&mut self, notice: &Notice) -> bool {
         match notice {
-            Notice::Left { container } => {
+            Notice::Left { container } | Notice::Renamed { container } => {
                 let before = self.containers.len() + self.attachments.len();
                 self.containers.retain(|known| *known.id != **container);
                 self.attachments.retain(|known| *known.container != **container);
