@@ -2,6 +2,7 @@
 //!
 //! Must not know names, rules or verdicts.
 
+pub mod addresses;
 pub mod clock;
 pub mod confine;
 pub mod descriptors;
