@@ -8,12 +8,12 @@ use crate::daemon;
 use crate::nft::{CaptureConfig, Facts, Form, FormChoice, Nft, NftError, Plan, Ruleset, choose};
 
 use super::output::{Failure, Screen};
-use super::serve::{block_on, load};
+use super::serve::{load, refused};
 use super::tree::{FormArg, RulesArgs};
 
 pub(super) fn rules(arguments: &RulesArgs, screen: &mut Screen) -> Result<ExitCode, Failure> {
     let settings = load(&arguments.config, screen)?;
-    let mut config = block_on(daemon::captured(&settings))?;
+    let mut config = block_on(daemon::captured(&settings))?.map_err(refused)?;
     match arguments.form {
         Some(FormArg::Auto) => config.form = FormChoice::Auto,
         Some(FormArg::Redirect) => config.form = FormChoice::Redirect,
@@ -38,10 +38,14 @@ fn ask_machine(config: &CaptureConfig) -> Result<Form, Failure> {
         )
         .hint("say --form redirect (bridges where bridge-nf-call-iptables is on) or --form tproxy")
     };
+    let facts = block_on(Facts::read(config, &Nft::default()))?.map_err(undecided)?;
+    choose(config, &facts).map_err(undecided)
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::system(anyhow::Error::new(error).context("cannot start the runtime")))?;
-    let facts = runtime.block_on(Facts::read(config, &Nft::default())).map_err(undecided)?;
-    choose(config, &facts).map_err(undecided)
+    Ok(runtime.block_on(work))
 }

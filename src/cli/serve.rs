@@ -87,7 +87,7 @@ pub(super) fn count(number: usize, thing: &str) -> String {
     }
 }
 
-pub(super) fn block_on<T>(work: impl Future<Output = Result<T, daemon::Error>>) -> Result<T, Failure> {
+fn block_on<T>(work: impl Future<Output = Result<T, daemon::Error>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -5,18 +5,23 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use crate::nft::{DnsCapture, Facts, Form, Netfilter, Plan, choose};
+use ipnet::IpNet;
+
+use crate::nft::{CaptureConfig, DnsCapture, Facts, Form, Netfilter, Plan, choose};
 use crate::settings::Settings;
 use crate::sys::origdst::Capture;
 use crate::sys::socket::{self, ListenError};
 use crate::sys::udp::CapturedUdp;
 
-use super::Error;
+use super::gateways::Gateways;
+use super::{Error, networks};
 
 /// The plan and every listener it needs.
 pub(super) struct Doors {
     /// What is to be installed.
     pub(super) plan: Plan,
+    /// Addresses to be taken when it is.
+    pub(super) gateways: Gateways,
     /// How connections come to the listeners.
     pub(super) capture: Capture,
     /// Captured connections.
@@ -30,9 +35,12 @@ pub(super) struct Doors {
 impl Doors {
     /// Chooses the form and opens the listeners. Nothing is installed yet.
     pub(super) async fn open(settings: &Settings, kernel: &Arc<dyn Netfilter>) -> Result<Self, Error> {
-        let config = &settings.capture;
-        let facts = Facts::read(config, &**kernel).await?;
-        let form = choose(config, &facts)?;
+        let gateways = Gateways::find(&settings.gateways).await?;
+        let config = with_links(&settings.capture, &gateways);
+        let mut facts = Facts::read(&config, &**kernel).await?;
+        facts.addresses.extend(settings.gateways.iter().map(IpNet::addr));
+        let form = choose(&config, &facts)?;
+        gateways.check().await?;
         let plan = Plan::new(config.clone(), form)?;
         let capture = match form {
             Form::Redirect => Capture::Redirected,
@@ -52,8 +60,31 @@ impl Doors {
             dns_tcp.push(socket::listen(address)?);
             dns_udp.push(bind(address, false)?);
         }
-        Ok(Self { plan, capture, proxy, dns_tcp, dns_udp })
+        Ok(Self { plan, gateways, capture, proxy, dns_tcp, dns_udp })
     }
+}
+
+/// What is captured, the links of gateways included.
+fn with_links(config: &CaptureConfig, gateways: &Gateways) -> CaptureConfig {
+    let mut config = config.clone();
+    for link in gateways.links() {
+        if !config.interfaces.contains(&link) {
+            config.interfaces.push(link);
+        }
+    }
+    config
+}
+
+/// What would be captured on this machine now. Changes nothing.
+///
+/// # Errors
+/// No link leads to a network whose gateway this is to be, or Docker does not tell of a network.
+pub async fn captured(settings: &Settings) -> Result<CaptureConfig, Error> {
+    let mut config = with_links(&settings.capture, &Gateways::find(&settings.gateways).await?);
+    if let Some(docker) = settings.docker.as_ref().filter(|docker| !docker.networks.is_empty()) {
+        config.interfaces.extend(networks::look(docker).await?.bridges(docker));
+    }
+    Ok(config)
 }
 
 fn loopbacks(port: u16) -> [SocketAddr; 2] {

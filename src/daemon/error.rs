@@ -10,6 +10,8 @@ use crate::record::LogError;
 use crate::sandbox;
 use crate::sys::socket::ListenError;
 
+use super::GatewayError;
+
 /// Why the gate cannot start or stop as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -19,6 +21,9 @@ pub enum Error {
     /// The kernel, `nft` or the machine refuses.
     #[error("traffic cannot be captured")]
     Capture(#[from] NftError),
+    /// This host cannot be the default gateway that it is to be.
+    #[error("the clients of a network cannot be served")]
+    Gateway(#[from] GatewayError),
     /// A port is taken or not permitted.
     #[error("a listener cannot be opened")]
     Listen(#[from] ListenError),
@@ -64,6 +69,7 @@ impl Error {
             Self::Capture(NftError::Plan(_)) => 2,
             Self::Sandbox(error) => error.exit_code(),
             Self::Capture(_)
+            | Self::Gateway(_)
             | Self::Listen(_)
             | Self::Log(_)
             | Self::Upstream(_)
@@ -78,6 +84,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Capture(error) => error.hint(),
+            Self::Gateway(error) => Some(error.hint()),
             Self::Sandbox(error) => error.hint(),
             Self::Docker(error) => error.hint(),
             Self::Network { name, .. } => Some(format!(

@@ -6,6 +6,7 @@ mod capture;
 mod engine;
 mod error;
 mod exec;
+mod gateways;
 mod guard;
 mod networks;
 mod reload;
@@ -24,11 +25,11 @@ use tokio::time::sleep;
 use crate::dns::Pool;
 use crate::dns::tap::Tap;
 use crate::gate::Roster;
-use crate::nft::{CaptureConfig, Family, Installed, Leftovers, Netfilter, Nft, Piece, remove_leftovers};
+use crate::nft::{Family, Installed, Leftovers, Netfilter, Nft, Piece, remove_leftovers};
 use crate::record::Log;
 use crate::settings::{Settings, TABLE};
-use crate::sys::limits;
 use crate::sys::neighbours::Neighbours;
+use crate::sys::{addresses, limits};
 use crate::who::Whose;
 
 use capture::Doors;
@@ -36,8 +37,10 @@ use engine::{Engine, News, Parts, Tasks, adopt};
 use networks::Watched;
 use reload::Reloader;
 
+pub use capture::captured;
 pub use error::Error;
 pub use exec::{Exec, Finished, exec};
+pub use gateways::GatewayError;
 pub use guard::{Ward, guard};
 
 /// Runs the gate until it is told to stop by SIGTERM or SIGINT. SIGHUP reads the rules and opens the audit files
@@ -53,8 +56,6 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
     let fixed = reload::fixed(&settings);
     settings.dns.no_ipv6 = !upkeep::has_ipv6_route();
     let kernel: Arc<dyn Netfilter> = Arc::new(Nft::default());
-    // What is captured besides the bridges of networks, which may change.
-    let capture = settings.capture.clone();
     let docker = match &settings.docker {
         Some(docker) => Some(networks::look(docker).await?),
         None => None,
@@ -67,21 +68,9 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
     let tap = Tap::bind(&settings.tap)?;
     let signals = Signals::new().map_err(|source| Error::System { action: "deliver signals", source })?;
     let log = Log::open(&settings.record)?;
-    let parts = Ready { doors, resolver, tap, log, kernel, docker, capture };
+    let parts = Ready { doors, resolver, tap, log, kernel, docker };
     Running::start(settings, fixed, parts).await?.until_stopped(signals).await;
     Ok(())
-}
-
-/// Returns what a configuration captures at present, the bridges of Docker networks included. Nothing is changed.
-///
-/// # Errors
-/// [`Error::Docker`], [`Error::Network`]: what they are cannot be found out.
-pub async fn captured(settings: &Settings) -> Result<CaptureConfig, Error> {
-    let mut capture = settings.capture.clone();
-    if let Some(docker) = settings.docker.as_ref().filter(|docker| !docker.networks.is_empty()) {
-        capture.interfaces.extend(networks::look(docker).await?.bridges(docker));
-    }
-    Ok(capture)
 }
 
 /// Removes what a gate that is gone left in the kernel; returns a line for each thing removed.
@@ -104,6 +93,11 @@ pub async fn down() -> Result<Vec<String>, Error> {
             Piece::Fence(interface) => format!("{family} rule that keeps {interface} from being routed"),
         }
     }));
+    let system = |source| Error::System { action: "remove gateway addresses", source };
+    let addresses = addresses::remove_added().await.map_err(system)?;
+    removed.extend(
+        addresses.into_iter().map(|held| format!("gateway address {} of {}", held.address, held.link)),
+    );
     Ok(removed)
 }
 
@@ -152,8 +146,6 @@ struct Ready {
     log: Log,
     kernel: Arc<dyn Netfilter>,
     docker: Option<Watched>,
-    /// What is captured besides the bridges of Docker networks.
-    capture: CaptureConfig,
 }
 
 /// A gate in operation.
@@ -165,8 +157,13 @@ struct Running {
 
 impl Running {
     async fn start(settings: Settings, fixed: String, ready: Ready) -> Result<Self, Error> {
-        let Ready { doors, resolver, tap, log, kernel, docker, capture } = ready;
+        let Ready { doors, resolver, tap, log, kernel, docker } = ready;
         let tasks = Tasks::default();
+        let mut capture = doors.plan.config().clone();
+        if let (Some(watched), Some(docker)) = (&docker, &settings.docker) {
+            let bridges = watched.bridges(docker);
+            capture.interfaces.retain(|name| !bridges.contains(name));
+        }
         let view = docker.map(|docker| docker.follow(&tasks));
         let ports: HashSet<u16> = [settings.capture.proxy_port, settings.capture.dns_port]
             .into_iter()
@@ -180,7 +177,7 @@ impl Running {
             dns: settings.dns,
             on_miss: settings.on_miss,
             resolver,
-            neighbours: Neighbours::new(settings.capture.interfaces),
+            neighbours: Neighbours::new(doors.plan.config().interfaces.clone()),
             roster: Roster::default(),
             docker: view
                 .clone()
@@ -205,10 +202,11 @@ impl Running {
             log: log.clone(),
             tasks,
         };
-        let plan = doors.plan.clone();
+        let (plan, gateways) = (doors.plan.clone(), doors.gateways.clone());
         running.serve(doors, &engine, tap)?;
-        // Whoever is captured finds the listeners open already.
+        // Whoever is captured finds the listeners open already, and whoever finds the gateway is captured.
         let installed = Installed::apply(kernel, &plan).await?;
+        gateways.take().await?;
         let table: Arc<str> = plan.config().table.as_str().into();
         let Engine { gate, forwarder, who, residents, proxy: _ } = engine;
         log.record(reload::policy(&gate, Ok(()))).await;

@@ -93,12 +93,13 @@ pub(super) fn fixed(settings: &Settings) -> String {
         tap,
         capture,
         docker,
+        gateways,
         record,
     } = settings;
     // What the daemon found out about this machine is not the operator's change.
     let dns = crate::dns::DnsConfig { no_ipv6: false, ..dns.clone() };
     format!(
-        "{ledger:?} {proxy:?} {dns:?} {on_miss:?} {dns_listen:?} {tap:?} {capture:?} {docker:?} {record:?}"
+        "{ledger:?} {proxy:?} {dns:?} {on_miss:?} {dns_listen:?} {tap:?} {capture:?} {docker:?} {gateways:?} {record:?}"
     )
 }
 

@@ -3,7 +3,10 @@
 //! Must not know rules or names.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::nft::{CaptureConfig, DnsCapture, Form, FormChoice, Plan};
 use crate::proxy::ProxyConfig;
@@ -12,21 +15,28 @@ use super::TABLE;
 use super::dns::DnsSettings;
 use super::docker;
 use super::finding::Finding;
+use super::gateways;
 use super::sandbox::FOR_ONE;
 use super::scalar::{Complaint, interface};
 use super::section::Section;
 
+/// What is captured.
+pub(super) struct Capture {
+    /// By name.
+    pub(super) config: CaptureConfig,
+    /// Docker networks, whose interfaces are found at the start.
+    pub(super) networks: Vec<String>,
+    /// Networks whose default gateway we are to be: their links are found at the start.
+    pub(super) gateways: Vec<IpNet>,
+}
+
 /// Reads `[capture]` and brings together what the kernel ruleset depends on.
-pub(super) fn read_capture(
-    mut section: Section<'_>,
-    proxy_port: u16,
-    dns: &DnsSettings,
-) -> (CaptureConfig, Vec<String>) {
+pub(super) fn read_capture(mut section: Section<'_>, proxy_port: u16, dns: &DnsSettings) -> Capture {
     let before = section.sheet.errors();
-    let hint = "[capture] interfaces = [\"br-egress\"]: the bridge or link by which the workload's traffic \
-                enters this host";
     let networks = section.parsed_list("docker_networks", docker::network).unwrap_or_default();
-    let interfaces = read_interfaces(&mut section, hint, networks.is_empty());
+    let gateways = gateways::read(&mut section);
+    let elsewhere = !networks.is_empty() || section.value("gateways").is_some();
+    let interfaces = read_interfaces(&mut section, !elsewhere);
     let form = section
         .choice(
             "form",
@@ -44,9 +54,23 @@ pub(super) fn read_capture(
         dns_listen: dns.listen.clone(),
         table: TABLE.to_owned(),
     };
+    let at_gateway = |listen: &&SocketAddr| gateways.iter().any(|gateway| gateway.addr() == listen.ip());
+    if let Some(listen) = dns.listen.iter().find(at_gateway) {
+        section.missing(
+            &format!(
+                "`dns.listen` {listen} is a gateway address, which is taken after the listeners are open"
+            ),
+            "leave it out: every question to port 53 is answered, whatever address it goes to",
+        );
+    }
+    let mut tried = config.clone();
+    if !gateways.is_empty() {
+        // Which link it will be does not matter to what is checked here.
+        tried.interfaces.push("gateway".to_owned());
+    }
     if section.sheet.errors() == before
-        && !config.interfaces.is_empty()
-        && let Err(error) = Plan::new(config.clone(), Form::Redirect)
+        && !tried.interfaces.is_empty()
+        && let Err(error) = Plan::new(tried, Form::Redirect)
     {
         section.missing(
             &error.to_string(),
@@ -54,10 +78,12 @@ pub(super) fn read_capture(
         );
     }
     section.finish();
-    (config, networks)
+    Capture { config, networks, gateways }
 }
 
-fn read_interfaces(section: &mut Section<'_>, hint: &str, needed: bool) -> Vec<String> {
+fn read_interfaces(section: &mut Section<'_>, needed: bool) -> Vec<String> {
+    let hint = "[capture] interfaces = [\"br-egress\"]: the bridge or link by which the workload's traffic \
+                enters this host";
     let before = section.sheet.errors();
     let Some(texts) = section.texts("interfaces") else {
         if needed && section.sheet.errors() == before {

@@ -9,6 +9,7 @@ mod dns;
 mod docker;
 mod endpoint;
 mod finding;
+mod gateways;
 mod grant;
 mod instant;
 mod keeping;
@@ -27,6 +28,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use ipnet::IpNet;
 use toml::de::DeTable;
 
 use crate::dns::{DnsConfig, OnMiss, TapConfig};
@@ -69,8 +71,10 @@ pub struct Settings {
     pub dns_listen: Vec<SocketAddr>,
     /// The dnstap tap.
     pub tap: TapConfig,
-    /// What the kernel captures; interfaces of Docker networks are for the daemon to find out.
+    /// What the kernel captures; interfaces of Docker networks and links of `gateways` are for the daemon to find out.
     pub capture: CaptureConfig,
+    /// Default gateways that this host is to be, each with the length of its network's prefix.
+    pub gateways: Vec<IpNet>,
     /// What is asked of Docker; `None`: nothing.
     pub docker: Option<DockerSettings>,
     /// The audit log.
@@ -164,7 +168,8 @@ fn read(mut document: Section<'_>, now: SystemTime) -> Option<Settings> {
     let dns = dns::read(document.section("dns"), tapped);
     let (port, proxy) = capture::read_proxy(document.section("proxy"), hold);
     let docker = docker::read(document.section("docker"));
-    let (capture, networks) = capture::read_capture(document.section("capture"), port, &dns);
+    let capture::Capture { config: capture, networks, gateways } =
+        capture::read_capture(document.section("capture"), port, &dns);
     let ledger = keeping::read_ledger(document.section("ledger"));
     let record = keeping::read_audit(document.section("audit"), Some(Target::Stdout));
     document.unavailable("admin", NO_ADMIN);
@@ -182,6 +187,7 @@ fn read(mut document: Section<'_>, now: SystemTime) -> Option<Settings> {
         dns_listen: dns.listen,
         tap,
         capture,
+        gateways,
         docker: docker.settle(networks, clients),
         record,
     })

@@ -170,6 +170,7 @@ fn wrong_types_everywhere_are_findings_and_never_a_panic() {
         "admin",
         "rule",
         "capture.interfaces",
+        "capture.gateways",
         "capture.form",
         "capture.local",
         "proxy.port",
