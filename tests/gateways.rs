@@ -109,6 +109,26 @@ fn the_gate_becomes_the_default_gateway_of_a_network_and_stays_it_until_taken_do
 }
 
 #[test]
+fn clients_follow_a_gateway_that_comes_back_elsewhere_at_once() {
+    if !inside("clients_follow_a_gateway_that_comes_back_elsewhere_at_once") {
+        return;
+    }
+    let (mut world, _far) = world();
+    let known = |world: &World| text(&world.run("c1", "ip neigh show 10.77.0.1").stdout);
+    let gate = world.start_gate(RULES);
+    assert!(world.curl("c1", "-4 https://good.example.com/").greeted());
+    world.end(gate.pid, Signal::KILL);
+    // A container that is made anew has another link, and not yet the address.
+    world.gateway("ip addr del 10.77.0.1/24 dev br-egress; ip link set br-egress address 02:00:00:00:00:99");
+    assert!(!known(&world).contains("02:00:00:00:00:99"), "{}", known(&world));
+    world.start_gate(RULES);
+    wait_until("the client has learned it", Duration::from_secs(2), || {
+        known(&world).contains("02:00:00:00:00:99")
+    });
+    assert!(world.curl("c1", "-4 --max-time 2 https://good.example.com/").greeted());
+}
+
+#[test]
 fn an_address_that_the_link_had_before_is_used_and_never_removed() {
     if !inside("an_address_that_the_link_had_before_is_used_and_never_removed") {
         return;

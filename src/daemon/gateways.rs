@@ -119,6 +119,9 @@ impl Gateways {
     pub(super) async fn take(&self) -> Result<(), Error> {
         for Place { gateway, index, link, there: _ } in &self.0 {
             addresses::add(*index, *gateway).await.map_err(system("add the gateway address"))?;
+            if let Err(error) = addresses::announce(*gateway).await {
+                tracing::debug!(%error, %gateway, "clients find out by themselves, later");
+            }
             tracing::info!(%gateway, link, "gateway of this network");
         }
         Ok(())

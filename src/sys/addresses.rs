@@ -4,7 +4,7 @@
 //! there. It speaks of the network namespace of the process. Must not know what an address is for.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
@@ -75,8 +75,8 @@ pub async fn remove_added() -> io::Result<Vec<Held>> {
     Ok(removed)
 }
 
-/// Whether another host on the link answers for an address that this one does not have (ARP, NDP). Waits half a
-/// second for an answer: a host that is slower than that is not found.
+/// Whether another host on the link answers for an address that this one does not have (ARP, NDP). Waits a quarter
+/// of a second for an answer: a host that is slower than that is not found.
 ///
 /// # Errors
 /// The kernel does not answer, or refuses (`EPERM` without `CAP_NET_ADMIN`).
@@ -97,6 +97,27 @@ pub async fn is_taken(index: u32, address: IpAddr) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Has the hosts of a link hear where an address of ours is now: those who knew it elsewhere would go on sending there for
+/// some ten seconds. They learn it from whatever question we ask in its name (RFC 826), so one datagram is sent to an
+/// address that is probably nobody's. For IPv4; IPv6 hosts find out by themselves.
+///
+/// # Errors
+/// The kernel does not answer, or has no such address.
+pub async fn announce(ours: IpNet) -> io::Result<()> {
+    let IpNet::V4(ours) = ours else { return Ok(()) };
+    let held: Vec<IpAddr> = held().await?.into_iter().map(|held| held.address).collect();
+    let last = u32::from(ours.broadcast());
+    let others = (1..=3).map(|back| Ipv4Addr::from(last.saturating_sub(back)));
+    let Some(nobody) =
+        others.filter(|other| ours.contains(other)).find(|&other| !held.contains(&other.into()))
+    else {
+        return Ok(());
+    };
+    let socket = UdpSocket::bind((ours.addr(), 0))?;
+    socket.set_ttl(1)?;
+    socket.send_to(&[], (nobody, DISCARD)).map(drop)
 }
 
 /// A default route of the main table.
@@ -192,7 +213,10 @@ fn unless(result: Result<(), rtnetlink::Error>, done: i32) -> io::Result<()> {
 /// Signs our addresses (`ip address show` prints `proto 0x4e`, "N"); nobody's in `if_addr.h` nor in iproute2's list.
 const SIGNATURE: AddressProtocol = AddressProtocol::Other(78);
 
+/// A port where nothing is expected to happen (RFC 863).
+const DISCARD: u16 = 9;
+
 /// From one look at the neighbour table to the next.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
 /// An answer on the same machine takes less than a millisecond.
-const LOOKS: u32 = 20;
+const LOOKS: u32 = 10;
