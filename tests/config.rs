@@ -39,6 +39,32 @@ fn every_file_is_known_to_this_test() {
 }
 
 #[test]
+fn the_compose_gateway_is_where_the_compose_file_sends_its_services() {
+    let settings = settings("compose/gateway.toml");
+    let compose = std::fs::read_to_string(file("../docker-compose.yml")).unwrap();
+    let [gateway] = settings.gateways[..] else { panic!("one gateway") };
+    assert!(settings.capture.interfaces.is_empty(), "the link is found");
+    assert!(compose.contains(&format!("subnet: {}\n", gateway.trunc())));
+    assert!(compose.contains(&format!("gateway: {}\n", gateway.addr())));
+    assert_eq!(
+        compose.matches(&format!("dns: {}\n", gateway.addr())).count(),
+        2,
+        "both services ask the gate"
+    );
+    assert_eq!(settings.record.to, [Target::Stdout]);
+    assert_eq!(ids(&settings), ["shop", "blog"]);
+    for rule in settings.policy.rules() {
+        let [client] = &rule.clients[..] else { panic!("one client") };
+        let address = format!("{client:?}");
+        let known = ["10.9.0.11", "10.9.0.12"].iter().filter(|known| address.contains(**known));
+        assert!(
+            known.clone().count() == 1 && known.clone().all(|known| compose.contains(known)),
+            "{address}"
+        );
+    }
+}
+
+#[test]
 fn exec_allows_packages_and_a_database_and_no_telemetry() {
     let arguments = SandboxArguments { policy: Some(file("exec.toml")), ..SandboxArguments::default() };
     let checked = sandbox(&arguments, SystemTime::UNIX_EPOCH).unwrap_or_else(|error| panic!("{error}"));
