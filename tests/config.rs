@@ -65,6 +65,22 @@ fn the_compose_gateway_is_where_the_compose_file_sends_its_services() {
 }
 
 #[test]
+fn each_network_of_its_own_has_a_gateway_and_rules() {
+    let settings = settings("compose/network-each.toml");
+    let compose = std::fs::read_to_string(file("compose/network-each.yml")).unwrap();
+    assert_eq!(settings.gateways.len(), 2);
+    for gateway in &settings.gateways {
+        assert!(compose.contains(&format!(
+            "subnet: {}\n          gateway: {}\n",
+            gateway.trunc(),
+            gateway.addr()
+        )));
+        assert!(compose.contains(&format!("dns: {}\n", gateway.addr())));
+    }
+    assert_eq!(ids(&settings), ["shop", "blog"]);
+}
+
+#[test]
 fn exec_allows_packages_and_a_database_and_no_telemetry() {
     let arguments = SandboxArguments { policy: Some(file("exec.toml")), ..SandboxArguments::default() };
     let checked = sandbox(&arguments, SystemTime::UNIX_EPOCH).unwrap_or_else(|error| panic!("{error}"));
