@@ -16,7 +16,6 @@ mod common;
 
 mod alone;
 mod apart;
-mod apart;
 mod project;
 mod sidecar;
 mod world;
