@@ -16,6 +16,7 @@ mod common;
 
 mod alone;
 mod apart;
+mod host;
 mod project;
 mod sidecar;
 mod world;
