@@ -28,7 +28,7 @@ fn make_network(world: &World, options: &str) {
 
 fn remove_network(world: &World) {
     world.must(
-        "docker rm -f $(docker ps -aq --filter network=egress) 2>/dev/null; docker network rm egress || true",
+        "docker ps -aq --filter network=egress | xargs -r docker rm -f; docker network rm egress || true",
     );
 }
 
