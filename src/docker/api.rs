@@ -36,13 +36,14 @@ impl Api {
         let not_docker = |said| DockerError::NotDocker { socket: socket.to_owned(), said };
         let hello = hello.map_err(|error| match error {
             DockerError::Garbled { said, .. } => not_docker(said),
-            DockerError::Refused { status, .. } => not_docker(format!("status {status}")),
+            DockerError::Refused { status: status @ ..500, .. } => not_docker(format!("status {status}")),
             DockerError::NoSocket { .. }
             | DockerError::NoPermission { .. }
             | DockerError::NotListening { .. }
             | DockerError::Connect { .. }
             | DockerError::NotDocker { .. }
             | DockerError::TooOld { .. }
+            | DockerError::Refused { .. }
             | DockerError::Timeout { .. }
             | DockerError::TooMuch { .. }
             | DockerError::HungUp { .. } => error,

@@ -36,8 +36,7 @@ struct Place {
 /// What does not change while a container runs.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// Networks and endpoints.
-    endpoints: Vec<(Arc<str>, String)>,
+    endpoints: Vec<String>,
     image: Arc<str>,
     labels: Vec<(Arc<str>, Arc<str>)>,
     started_at: Arc<str>,
@@ -48,7 +47,7 @@ pub(super) struct Run {
 
 impl Listed {
     /// Reads a list's entry; `None`: it is nowhere that counts, or cannot be read.
-    pub(super) fn read(summary: ContainerSummary, scope: &Scope<'_>) -> Option<Self> {
+    pub(super) fn read(summary: ContainerSummary, scope: &Scope) -> Option<Self> {
         let id = summary.id.filter(|id| is_id(id))?;
         let networks = summary.network_settings?.networks?;
         let places = places(&networks, scope);
@@ -62,7 +61,7 @@ impl Listed {
 
     /// The run of this container, by what Docker says when it is asked for this one; `None`: what is said does not
     /// fit the list (it was started again, connected or disconnected in between), or cannot be read.
-    pub(super) fn run(&self, inspected: ContainerInspectResponse, scope: &Scope<'_>) -> Option<Run> {
+    pub(super) fn run(&self, inspected: ContainerInspectResponse, scope: &Scope) -> Option<Run> {
         let state = inspected.state?;
         let networks = inspected.network_settings?.networks?;
         let is_this = inspected.id.as_deref() == Some(&*self.id) && state.running == Some(true);
@@ -116,40 +115,23 @@ impl Listed {
     }
 
     /// Which places these are; `None`: one does not say.
-    fn endpoints(&self) -> Option<Vec<(Arc<str>, String)>> {
+    fn endpoints(&self) -> Option<Vec<String>> {
         let known = self.places.iter().all(|place| is_id(&place.endpoint));
-        known.then(|| {
-            self.places.iter().map(|place| (Arc::clone(&place.network_id), place.endpoint.clone())).collect()
-        })
+        known.then(|| self.places.iter().map(|place| place.endpoint.clone()).collect())
     }
-}
-
-impl Run {
-    /// The endpoints that are over when it leaves this network; none: when it ends.
-    pub(super) fn over(&self, network: Option<&str>) -> impl Iterator<Item = String> {
-        let is_over = move |of: &str| network.is_none_or(|network| network == of);
-        self.endpoints.iter().filter(move |(of, _)| is_over(of)).map(|(_, endpoint)| endpoint.clone())
-    }
-}
-
-/// All endpoints of a list's entry.
-pub(super) fn endpoints(summary: &ContainerSummary) -> impl Iterator<Item = &str> {
-    let networks = summary.network_settings.iter().filter_map(|settings| settings.networks.as_ref());
-    networks.flat_map(HashMap::values).filter_map(|place| place.endpoint_id.as_deref())
 }
 
 /// The places that count, in an order of their own.
-fn places(networks: &HashMap<String, EndpointSettings>, scope: &Scope<'_>) -> Vec<Place> {
+fn places(networks: &HashMap<String, EndpointSettings>, scope: &Scope) -> Vec<Place> {
     let mut places: Vec<Place> =
         networks.iter().filter_map(|(called, place)| place_of(called, place, scope)).collect();
     places.sort_by(|one, other| one.network_id.cmp(&other.network_id));
     places
 }
 
-fn place_of(called: &str, settings: &EndpointSettings, scope: &Scope<'_>) -> Option<Place> {
+fn place_of(called: &str, settings: &EndpointSettings, scope: &Scope) -> Option<Place> {
     let id = settings.network_id.as_deref().filter(|id| is_id(id))?;
-    let endpoint = settings.endpoint_id.as_deref().unwrap_or_default();
-    let network = scope.name(id, called, endpoint)?;
+    let network = scope.name(id, called)?;
     let texts = [settings.ip_address.as_deref(), settings.global_ipv6_address.as_deref()];
     let parse = |text: &str| text.parse::<IpAddr>().ok().map(canonical);
     let addresses: Vec<IpAddr> = texts.into_iter().flatten().filter_map(parse).collect();
@@ -157,7 +139,7 @@ fn place_of(called: &str, settings: &EndpointSettings, scope: &Scope<'_>) -> Opt
         return None;
     }
     Some(Place {
-        endpoint: endpoint.to_owned(),
+        endpoint: settings.endpoint_id.clone().unwrap_or_default(),
         network,
         network_id: id.into(),
         mac: settings.mac_address.as_deref().and_then(mac),

@@ -126,7 +126,7 @@ impl Follower {
             }
         };
         for notice in &taken {
-            self.looker.note(notice);
+            self.looker.forget(notice);
             picture.take_away(notice);
         }
         if self.is_told {
@@ -153,7 +153,7 @@ impl Follower {
                 notice = events.next() => {
                     let notice = notice?;
                     take_away(&self.pictures, &notice);
-                    self.looker.note(&notice);
+                    self.looker.forget(&notice);
                     is_due = true;
                 }
                 () = self.attendant.wanted() => is_due = true,

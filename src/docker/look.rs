@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::api::Api;
-use super::containers::{self, Listed, Run};
+use super::containers::{Listed, Run};
 use super::error::DockerError;
 use super::networks::{self, Scope};
 use super::notice::Notice;
@@ -21,9 +21,6 @@ use super::picture::Picture;
 #[derive(Debug, Default)]
 pub(super) struct Looker {
     known: HashMap<Arc<str>, Known>,
-    /// Endpoints of which an event said that they ended. A list may show them for a while: the daemon tells that a
-    /// container left a network before it has written down that it ended.
-    over: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -44,28 +41,25 @@ pub(super) struct Looked {
 }
 
 impl Looker {
-    /// Remembers what an event ended: no later look brings it back.
-    pub(super) fn note(&mut self, notice: &Notice) {
-        let (container, network) = match notice {
-            Notice::Left { container } => (container, None),
-            Notice::Detached { container, network } => (container, Some(network.as_str())),
-            Notice::Renamed { .. } | Notice::Removed { .. } | Notice::Changed => return,
-        };
-        if let Some(Known::Run(run)) = self.known.get(container.as_str()) {
-            self.over.extend(run.over(network));
+    /// Forgets a container that an event took something from, so that the next look asks about it. The list alone
+    /// would bring it back: the daemon tells that a container left a network before it writes down that it ended. Who
+    /// asks for the container itself waits until that is done (moby, `handleContainerExit` holds its lock).
+    pub(super) fn forget(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Left { container } | Notice::Detached { container, .. } => {
+                self.known.remove(container.as_str());
+            }
+            Notice::Renamed { .. } | Notice::Removed { .. } | Notice::Changed => {}
         }
     }
 
     /// Looks at networks of these names; none: at all.
     pub(super) async fn look(&mut self, api: &Api, wanted: &[String]) -> Result<Looked, DockerError> {
-        let Self { known, over } = self;
+        let known = &mut self.known;
         let networks = networks::read(wanted, &api.networks().await?);
-        let summaries = api.containers().await?;
-        let shown: HashSet<&str> = summaries.iter().flat_map(containers::endpoints).collect();
-        over.retain(|endpoint| shown.contains(endpoint.as_str()));
-        let scope = Scope::new(wanted, &networks, over);
-        let listed: Vec<Listed> =
-            summaries.into_iter().filter_map(|summary| Listed::read(summary, &scope)).collect();
+        let scope = Scope::new(wanted, &networks);
+        let listed = api.containers().await?.into_iter();
+        let listed: Vec<Listed> = listed.filter_map(|summary| Listed::read(summary, &scope)).collect();
         let ids: HashSet<&Arc<str>> = listed.iter().map(|listed| &listed.id).collect();
         known.retain(|id, _| ids.contains(id));
         let mut is_settled = ask(api, &listed, &scope, known).await;
@@ -82,7 +76,7 @@ impl Looker {
 }
 
 /// Asks about the containers whose run is not known, some at a time. Returns whether all that was said fits the list.
-async fn ask(api: &Api, listed: &[Listed], scope: &Scope<'_>, known: &mut HashMap<Arc<str>, Known>) -> bool {
+async fn ask(api: &Api, listed: &[Listed], scope: &Scope, known: &mut HashMap<Arc<str>, Known>) -> bool {
     let now = Instant::now();
     let is_new = |listed: &&Listed| match known.get(&listed.id) {
         Some(Known::Run(run)) => !listed.is_of(run),

@@ -2,7 +2,7 @@
 //!
 //! Pure. What cannot be read is never guessed. Must not know containers.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -72,17 +72,20 @@ fn ranges(ipam: Option<&Ipam>) -> Result<(Vec<IpNet>, Vec<IpAddr>), &'static str
     Ok((subnets, gateways))
 }
 
-/// Which places count.
+/// Which networks count.
 #[derive(Debug)]
-pub(super) struct Scope<'a> {
-    /// Identifiers of networks, with the names that were asked for; `None`: all.
-    names: Option<HashMap<Arc<str>, Arc<str>>>,
-    /// Endpoints that ended, whatever a list still says.
-    over: &'a HashSet<String>,
+pub(super) enum Scope {
+    /// All.
+    Any,
+    /// These, by identifier, with the names that were asked for.
+    Of(HashMap<Arc<str>, Arc<str>>),
 }
 
-impl<'a> Scope<'a> {
-    pub(super) fn new(wanted: &[String], networks: &[Network], over: &'a HashSet<String>) -> Self {
+impl Scope {
+    pub(super) fn new(wanted: &[String], networks: &[Network]) -> Self {
+        if wanted.is_empty() {
+            return Self::Any;
+        }
         let found = networks.iter().filter_map(|network| match &network.state {
             NetworkState::Found(bridge) => Some((Arc::clone(&bridge.id), Arc::clone(&network.name))),
             NetworkState::Missing
@@ -90,16 +93,15 @@ impl<'a> Scope<'a> {
             | NetworkState::Ambiguous
             | NetworkState::Garbled { .. } => None,
         });
-        Self { names: (!wanted.is_empty()).then(|| found.collect()), over }
+        Self::Of(found.collect())
     }
 
-    /// Returns the name of a network, if what is attached to it counts. `called` is how a container calls it.
-    pub(super) fn name(&self, network: &str, called: &str, endpoint: &str) -> Option<Arc<str>> {
-        let name = match &self.names {
-            None => Some(called.into()),
-            Some(names) => names.get(network).cloned(),
-        };
-        name.filter(|_| !self.over.contains(endpoint))
+    /// Returns the name of a network that counts. `called` is how a container calls it.
+    pub(super) fn name(&self, id: &str, called: &str) -> Option<Arc<str>> {
+        match self {
+            Self::Any => Some(called.into()),
+            Self::Of(names) => names.get(id).cloned(),
+        }
     }
 }
 

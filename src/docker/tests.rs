@@ -210,6 +210,11 @@ async fn what_leaves_is_gone_at_once_and_no_stale_list_brings_it_back() {
     let (view, _cancel) = follow(&daemon);
     shown(&view, Some(&["web"])).await;
     // The list goes on showing it, as a daemon does that has not written down its end yet.
+    let mut ending = web.clone();
+    ending.inspected = Some(Reply::Json(json!({"Id": web.id, "Name": "/web",
+        "State": {"Running": true, "Restarting": true, "Pid": 0, "StartedAt": web.started_at}, "Config": {},
+        "NetworkSettings": {"Networks": {"egress": {"NetworkID": id(1), "EndpointID": "", "IPAddress": ""}}}})));
+    daemon.containers([ending]);
     let before = Instant::now();
     daemon.event("network", "disconnect", &id(1), &web.id);
     shown(&view, Some(&[])).await;
@@ -314,6 +319,18 @@ async fn only_what_is_new_is_asked_for() {
 }
 
 #[tokio::test]
+async fn lost_events_are_made_up_for_after_a_while() {
+    let daemon = Scripted::start();
+    daemon.containers([Boxed::new(7, "web", "10.9.0.7")]);
+    let (view, _cancel) = follow(&daemon);
+    shown(&view, Some(&["web"])).await;
+    daemon.containers([Boxed::new(8, "shop", "10.9.0.7")]);
+    let mut changes = view.changes();
+    let healed = changes.wait_for(|now| now.as_deref().is_some_and(|now| names(now) == ["shop"]));
+    timeout(Duration::from_secs(15), healed).await.expect("a look though nothing happened").unwrap();
+}
+
+#[tokio::test]
 async fn while_docker_does_not_answer_there_is_no_picture() {
     let mut daemon = Scripted::start();
     daemon.containers([Boxed::new(7, "web", "10.9.0.7")]);
@@ -404,4 +421,6 @@ async fn those_who_ask_share_a_look_and_a_crowd_is_turned_away() {
     let asked = Instant::now();
     view.fresh().await;
     assert!(asked.elapsed() < Duration::from_millis(2500), "{:?}", asked.elapsed());
+    assert!(view.picture().is_some(), "the look may still succeed");
+    shown(&view, None).await;
 }
