@@ -8,7 +8,7 @@ mod common;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::dockerd::{Dockerd, IMAGE};
 use namegate::docker::{Bridge, Docker, DockerConfig, DockerError, NetworkState, Picture, View};
@@ -208,8 +208,10 @@ fn a_container_is_followed_through_its_life() {
         at(picture, "10.92.0.20").is_none() && named(picture, "web").is_some()
     });
     assert_eq!(named(&one, "web").unwrap().addresses, ["10.93.0.20".parse::<IpAddr>().unwrap()]);
+    let asked = Instant::now();
     daemon.docker("network connect --ip 10.92.0.20 egress web");
     followed.until("the first network again", |picture| at(picture, "10.92.0.20").is_some());
+    assert!(asked.elapsed() < Duration::from_secs(5), "by an event, not by chance: {:?}", asked.elapsed());
 
     daemon.docker("rename web shop");
     let shop = followed.until("another name", |picture| named(picture, "shop").is_some());

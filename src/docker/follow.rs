@@ -54,6 +54,8 @@ pub struct Follower {
     looker: Looker,
     pictures: watch::Sender<Option<Arc<Picture>>>,
     attendant: Attendant,
+    /// When the last event came.
+    stirred: Option<Instant>,
     /// Whether its silence has been told.
     is_told: bool,
 }
@@ -63,7 +65,7 @@ impl Follower {
         let (asker, attendant) = desk();
         let (sender, receiver) = watch::channel(None);
         let looker = Looker::default();
-        let follower = Self { config, looker, pictures: sender, attendant, is_told: false };
+        let follower = Self { config, looker, pictures: sender, attendant, stirred: None, is_told: false };
         (follower, View { pictures: receiver, asker })
     }
 
@@ -115,7 +117,7 @@ impl Follower {
                     notice = events.next() => {
                         let notice = notice?;
                         take_away(&self.pictures, &notice);
-                        is_due = true;
+                        (is_due, self.stirred) = (true, Some(Instant::now()));
                         taken.insert(notice);
                     }
                     looked = &mut look => {
@@ -146,15 +148,19 @@ impl Follower {
     ) -> Result<(), DockerError> {
         // However often somebody wishes: most of the time the daemon has rest.
         let between = BETWEEN.max(began.elapsed() * 3);
+        // The daemon tells some things before its lists show them (that a container was connected): look after twice
+        // the time, until it had time enough.
+        let age = self.stirred.map(|at| began.saturating_duration_since(at)).filter(|age| *age < SETTLING);
+        let unasked = age.map_or(IDLE, |age| between.max(age));
         loop {
-            let next = began + if is_due { between } else { IDLE };
+            let next = began + if is_due { between } else { unasked };
             tokio::select! {
                 biased;
                 notice = events.next() => {
                     let notice = notice?;
                     take_away(&self.pictures, &notice);
                     self.looker.forget(&notice);
-                    is_due = true;
+                    (is_due, self.stirred) = (true, Some(Instant::now()));
                 }
                 () = self.attendant.wanted() => is_due = true,
                 () = sleep_until(next) => return Ok(()),
@@ -190,6 +196,8 @@ fn publish(pictures: &watch::Sender<Option<Arc<Picture>>>, picture: Picture) {
 const BETWEEN: Duration = Duration::from_millis(100);
 /// From one look to the next when nothing happens: how long a lost event, or a stream of events that hangs, can mislead.
 const IDLE: Duration = Duration::from_secs(10);
+/// How long after an event the lists may not show yet what it told; seen with Docker 20.10: a few milliseconds.
+const SETTLING: Duration = Duration::from_secs(1);
 /// For a whole look.
 const LOOK: Duration = Duration::from_secs(10);
 /// Before the first attempt after Docker stopped answering.

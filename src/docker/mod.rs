@@ -5,11 +5,11 @@
 //!
 //! # When an address changes hands
 //!
-//! A container that ends, or leaves a network, is gone from the picture as soon as the daemon's event comes, typically
-//! within 5 ms, and no look that began before brings it back. What remains: the daemon frees the address a moment before
-//! it tells, so that another container may be given it while the picture still shows the first. The second one's first
-//! process takes longer to start than the event to arrive, as long as this process is not stopped or starved. If events
-//! are lost, the next look (after 10 s at most) tells.
+//! A container that ends, or leaves a network, is gone from the picture as soon as the daemon's event comes (1 to 6 ms
+//! after it, with Docker 20.10), and no list that still shows it brings it back. An address that two containers claim is
+//! nobody's. What remains: some daemons free the address a moment before they tell, so that another container may be
+//! given it while the picture still shows the first. Its first process takes longer to start than the event to arrive,
+//! as long as this process is not stopped or starved. If events are lost, the next look tells, after 10 s at most.
 
 mod api;
 mod containers;
