@@ -144,6 +144,7 @@ fn config(interfaces: &[&str]) -> CaptureConfig {
         dns_port: DNS,
         dns: DnsCapture::Forwarder,
         dns_listen: Vec::new(),
+        local: None,
         table: "namegate".to_owned(),
     }
 }

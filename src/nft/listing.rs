@@ -28,8 +28,24 @@ pub(super) fn difference(ruleset: &Ruleset, listing: &str) -> Option<String> {
     found.keys().find(|chain| !asked.contains_key(*chain)).map(|chain| format!("chain {chain} is not ours"))
 }
 
-/// Brings two listings of the same table to the same text: elements of a set are printed in hash order.
+/// Brings two listings of the same table to the same text: elements of a set are printed in hash order, and a
+/// control group by whatever path has its number just then, or by none.
 pub(super) fn normalise(listing: &str) -> String {
+    let mut out = in_order(listing);
+    let mut done = 0;
+    while let Some(at) = out.get(done..).and_then(|rest| rest.find(CGROUP)) {
+        let from = done + at + CGROUP.len();
+        let value = out.get(from..).map_or(0, |rest| rest.find(" goto").unwrap_or(0));
+        out.replace_range(from..from + value, "");
+        done = from;
+    }
+    out
+}
+
+/// Which one it was is in the rule's comment.
+const CGROUP: &str = "socket cgroupv2 ";
+
+fn in_order(listing: &str) -> String {
     let mut out = String::with_capacity(listing.len());
     let mut rest = listing;
     // A block opens with a brace and a new line, a set with a brace and a space.

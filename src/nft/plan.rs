@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use super::local::{self, LocalConfig};
+
 /// What the operator asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FormChoice {
@@ -52,7 +54,7 @@ pub enum DnsCapture {
 /// Capture as configured.
 #[derive(Debug, Clone)]
 pub struct CaptureConfig {
-    /// Interfaces whose entering traffic is captured.
+    /// Interfaces whose entering traffic is captured; none only where local processes are.
     pub interfaces: Vec<String>,
     /// Which form.
     pub form: FormChoice,
@@ -64,6 +66,8 @@ pub struct CaptureConfig {
     pub dns: DnsCapture,
     /// DNS service addresses on this host that the workload may reach besides captured queries (`dns.listen`).
     pub dns_listen: Vec<SocketAddr>,
+    /// Which processes of this host are captured.
+    pub local: Option<LocalConfig>,
     /// Name of our table in family `inet`.
     pub table: String,
 }
@@ -72,8 +76,8 @@ pub struct CaptureConfig {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Nothing to capture.
-    #[error("no interface to capture")]
-    NoInterface,
+    #[error("no interface and no local process to capture")]
+    Nothing,
     /// Not a name that the kernel and `nft` both take literally.
     #[error("{name:?} is not an interface name: 1 to 15 of A-Z a-z 0-9 . _ - @ : +")]
     InterfaceName {
@@ -96,6 +100,20 @@ pub enum PlanError {
         port: u16,
         /// What it was to serve as.
         role: &'static str,
+    },
+    /// Not a control group that a rule can name.
+    #[error("control group {id} cannot be matched at depth {level}")]
+    Cgroup {
+        /// The kernel's number for it.
+        id: u64,
+        /// How many folders it is below the root.
+        level: u8,
+    },
+    /// The gate would capture itself.
+    #[error("user {uid} runs the gate and cannot be captured by it")]
+    OwnUser {
+        /// Who.
+        uid: u32,
     },
     /// Queries cannot be sent there.
     #[error("{address} cannot be the resolver of captured clients: {reason}")]
@@ -122,11 +140,17 @@ impl Plan {
     /// Names that are not plain interface or table names, ports that clash, and resolvers that a packet
     /// from a captured interface cannot be sent to.
     pub fn new(config: CaptureConfig, form: Form) -> Result<Self, PlanError> {
+        if config.interfaces.is_empty() && config.local.as_ref().is_none_or(LocalConfig::is_empty) {
+            return Err(PlanError::Nothing);
+        }
         check_interfaces(&config.interfaces)?;
         check_table(&config.table)?;
         check_ports(&config)?;
         if let DnsCapture::External(resolvers) = &config.dns {
             check_resolvers(resolvers)?;
+        }
+        if let Some(local) = &config.local {
+            local::check(local, &config)?;
         }
         Ok(Self { config, form })
     }
@@ -156,9 +180,6 @@ pub(super) fn check_table(name: &str) -> Result<(), PlanError> {
 /// The kernel takes nearly any byte in a name; `nft` reads `*` as a wildcard and `"` as the end. Only the
 /// characters that real names have are let through.
 fn check_interfaces(names: &[String]) -> Result<(), PlanError> {
-    if names.is_empty() {
-        return Err(PlanError::NoInterface);
-    }
     for name in names {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@:+".contains(&b);
         let fits = !name.is_empty() && name.len() <= MAX_INTERFACE_NAME && name != "." && name != "..";
@@ -239,6 +260,7 @@ pub(super) mod tests {
             dns_port: 15353,
             dns: DnsCapture::Forwarder,
             dns_listen: Vec::new(),
+            local: None,
             table: "namegate".to_owned(),
         }
     }
@@ -268,7 +290,7 @@ pub(super) mod tests {
     #[test]
     fn loopback_and_nothing_cannot_be_captured() {
         assert_eq!(refused(|c| c.interfaces = vec!["br0".into(), "lo".into()]), PlanError::Loopback);
-        assert_eq!(refused(|c| c.interfaces.clear()), PlanError::NoInterface);
+        assert_eq!(refused(|c| c.interfaces.clear()), PlanError::Nothing);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use std::fmt::Write as _;
 
 use super::listing;
+use super::local;
 use super::plan::{DnsCapture, Form, Plan};
 use super::queries::{self, Side};
 use super::route::Piece;
@@ -33,16 +34,18 @@ pub struct Ruleset {
 impl Ruleset {
     /// Writes the ruleset of a plan.
     pub fn of(plan: &Plan) -> Self {
-        let table = plan.config().table.clone();
-        let chains = match plan.form() {
-            Form::Redirect => redirect_chains(plan),
-            Form::Tproxy => tproxy_chains(plan),
+        let config = plan.config();
+        let table = config.table.clone();
+        let (form, mut body, mut chains) = match plan.form() {
+            _ if config.interfaces.is_empty() => ("local", String::new(), vec![refuse()]),
+            form @ Form::Redirect => (form.as_str(), captured_set(plan), redirect_chains(plan)),
+            form @ Form::Tproxy => (form.as_str(), captured_set(plan), tproxy_chains(plan)),
         };
-        let mut body = captured_set(plan);
+        chains.extend(config.local.iter().flat_map(local::chains));
         for chain in &chains {
             chain.write(&mut body);
         }
-        let marker = format!("namegate {} {:016x}", plan.form().as_str(), listing::digest(&body));
+        let marker = format!("namegate {form} {:016x}", listing::digest(&body));
         let text = format!(
             "add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n\tcomment \"{marker}\"\n{body}}}\n"
         );
@@ -63,31 +66,41 @@ impl Ruleset {
 /// What policy routing has to do for a plan.
 fn pieces(plan: &Plan) -> Vec<Piece> {
     let home = match plan.form() {
-        Form::Redirect => None,
-        Form::Tproxy => Some(Piece::Home),
+        Form::Tproxy if !plan.config().interfaces.is_empty() => Some(Piece::Home),
+        Form::Redirect | Form::Tproxy => None,
     };
     let fences = plan.config().interfaces.iter().map(|name| Piece::Fence(name.clone()));
     home.into_iter().chain(fences).collect()
 }
 
 /// One chain: its first line if the kernel calls it, then its rules.
-struct Chain {
+pub(super) struct Chain {
     name: &'static str,
     hook: Option<&'static str>,
     rules: Vec<String>,
 }
 
 impl Chain {
-    /// A chain on a hook whose rules are for captured interfaces alone.
-    fn captured(name: &'static str, hook: &'static str) -> Self {
-        Self { name, hook: Some(hook), rules: vec![OTHERS.to_owned()] }
+    /// A chain that the kernel calls at a hook.
+    pub(super) fn at(name: &'static str, hook: &'static str) -> Self {
+        Self { name, hook: Some(hook), rules: Vec::new() }
     }
 
-    fn rule(&mut self, rule: impl Into<String>) {
+    /// A chain that other chains lead to.
+    pub(super) fn called(name: &'static str) -> Self {
+        Self { name, hook: None, rules: Vec::new() }
+    }
+
+    /// A chain on a hook whose rules are for captured interfaces alone.
+    fn captured(name: &'static str, hook: &'static str) -> Self {
+        Self { rules: vec![OTHERS.to_owned()], ..Self::at(name, hook) }
+    }
+
+    pub(super) fn rule(&mut self, rule: impl Into<String>) {
         self.rules.push(rule.into());
     }
 
-    fn rules(&mut self, rules: impl IntoIterator<Item = String>) {
+    pub(super) fn rules(&mut self, rules: impl IntoIterator<Item = String>) {
         self.rules.extend(rules);
     }
 
@@ -168,7 +181,7 @@ fn tproxy_chains(plan: &Plan) -> Vec<Chain> {
     input.rule(format!("meta mark {MARK:#x} accept"));
     input.rules(queries::input(plan));
     input.rule("counter drop");
-    let mut out = Chain { name: "out", hook: Some("filter hook output priority -300"), rules: Vec::new() };
+    let mut out = Chain::at("out", "filter hook output priority -300");
     out.rule("oifname != @captured accept");
     out.rules(queries::tracked(plan, Side::Reply));
     out.rule("notrack");
@@ -200,12 +213,13 @@ fn refuse() -> Chain {
         "limit rate 50/second burst 50 packets counter reject with icmpx admin-prohibited",
         "counter drop",
     ];
-    Chain { name: "refuse", hook: None, rules: rules.map(str::to_owned).to_vec() }
+    let mut refuse = Chain::called("refuse");
+    refuse.rules(rules.map(str::to_owned));
+    refuse
 }
 
 fn input(plan: &Plan) -> Chain {
-    let mut input =
-        Chain { name: "input", hook: Some("filter hook input priority filter"), rules: Vec::new() };
+    let mut input = Chain::at("input", "filter hook input priority filter");
     input.rule("iifname \"lo\" accept");
     input.rule("iifname != @captured goto outside");
     input.rule(NEIGHBOURS.to_owned());
@@ -216,7 +230,7 @@ fn input(plan: &Plan) -> Chain {
 /// What comes by interfaces that are not captured: our listeners are not for them.
 fn outside(plan: &Plan) -> Chain {
     let config = plan.config();
-    let mut outside = Chain { name: "outside", hook: None, rules: Vec::new() };
+    let mut outside = Chain::called("outside");
     let ports = match config.dns {
         DnsCapture::Forwarder => vec![config.proxy_port, config.dns_port],
         DnsCapture::External(_) => vec![config.proxy_port],
@@ -241,8 +255,7 @@ fn outside(plan: &Plan) -> Chain {
 
 /// Nothing is routed, whichever way and whatever `ip_forward` says.
 fn forward() -> Chain {
-    let mut forward =
-        Chain { name: "forward", hook: Some("filter hook forward priority filter"), rules: Vec::new() };
+    let mut forward = Chain::at("forward", "filter hook forward priority filter");
     forward.rule("iifname @captured goto refuse");
     forward.rule("oifname @captured counter drop");
     forward
@@ -272,7 +285,7 @@ fn tproxy(what: &str, port: u16) -> [String; 2] {
     ]
 }
 
-fn port_set(ports: &[u16]) -> String {
+pub(super) fn port_set(ports: &[u16]) -> String {
     match ports {
         [port] => port.to_string(),
         several => {
@@ -293,7 +306,7 @@ const NAT_HOOK: &str = "nat hook prerouting priority -110";
 
 /// RFC 4861 section 7.1: a hop limit of 255 proves that no router passed it on. No advertisements of
 /// routers and no redirects: a client does not configure its gate.
-const NEIGHBOURS: &str =
+pub(super) const NEIGHBOURS: &str =
     "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } ip6 hoplimit 255 accept";
 
 /// Sends a packet to this host, by way of the mark's route.

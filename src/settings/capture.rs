@@ -52,6 +52,7 @@ pub(super) fn read_capture(mut section: Section<'_>, proxy_port: u16, dns: &DnsS
         dns_port: dns.port,
         dns: resolution,
         dns_listen: dns.listen.clone(),
+        local: None,
         table: TABLE.to_owned(),
     };
     let at_gateway = |listen: &&SocketAddr| gateways.iter().any(|gateway| gateway.addr() == listen.ip());
