@@ -3,6 +3,7 @@
 //! Must not know names, rules or verdicts.
 
 pub mod addresses;
+pub mod cgroup;
 pub mod clock;
 pub mod confine;
 pub mod descriptors;
