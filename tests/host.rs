@@ -21,6 +21,7 @@ use namegate::nft::{
     CaptureConfig, Cgroup, DnsCapture, Form, FormChoice, Installed, LocalConfig, Locals, Nft, Plan, Standing,
 };
 use namegate::sys::cgroup::{CgroupError, Change, Groups};
+use namegate::sys::owner::Owners;
 use namespace::{User, at, enter, inside, netns, sh};
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -137,12 +138,14 @@ fn ask(uid: u32, target: &str) -> Result<String, Option<i32>> {
     })
 }
 
-/// Answers whoever asks, until the test ends.
+/// Answers whoever asks with these words and the asking user, until the test ends.
 fn answer_in_the_background(address: &str, answer: &'static str) {
     let socket = UdpSocket::bind(address).expect("bind");
+    let owners = Owners::open().expect("socket diagnosis");
     std::thread::spawn(move || {
         while let Ok((_, peer)) = socket.recv_from(&mut [0; 64]) {
-            let _ = socket.send_to(answer.as_bytes(), peer);
+            let owner = owners.of_datagram(peer).expect("answer").map_or(u32::MAX, |owner| owner.uid);
+            let _ = socket.send_to(format!("{answer} {owner}").as_bytes(), peer);
         }
     });
 }
@@ -201,6 +204,7 @@ fn connections_of_a_captured_user_arrive_and_those_of_others_go_their_way() {
     let installed = apply(these(&[APP]));
     assert_eq!(block_on(installed.verify()).expect("verify"), Standing::Intact);
     let listeners = loopback_listeners(PROXY);
+    let owners = Owners::open().expect("socket diagnosis");
     for (listener, target) in [
         (&listeners[0], "203.0.113.10:443"),
         (&listeners[0], "198.51.100.9:8443"),
@@ -212,6 +216,9 @@ fn connections_of_a_captured_user_arrive_and_those_of_others_go_their_way() {
         let (mut accepted, peer, original) = arrival(listener);
         assert_eq!(original, address(target));
         assert_eq!(peer, caller.local_addr().expect("local"));
+        // The client's socket goes by the destination that was asked for.
+        let owner = owners.of_connection(peer, original).expect("answer").expect("an owner");
+        assert_eq!(owner.uid, APP);
         caller.write_all(b"ping").expect("write");
         let mut heard = [0; 4];
         accepted.read_exact(&mut heard).expect("read");
@@ -224,6 +231,9 @@ fn connections_of_a_captured_user_arrive_and_those_of_others_go_their_way() {
     let (_, peer, original) = arrival(&listeners[0]);
     assert_eq!(original, address("203.0.113.10:443"));
     assert_eq!(peer.port(), mapped.local_addr().expect("local").port());
+    assert_eq!(owners.of_connection(peer, original).expect("answer").map(|owner| owner.uid), Some(APP));
+    drop(mapped);
+    assert_eq!(owners.of_connection(peer, original).expect("answer"), None, "closed: nobody's");
     assert_eq!(server_saw(), 0);
     assert_refused(OTHER, "203.0.113.10:443");
     assert!(server_saw() > 0, "others are not captured");
@@ -253,13 +263,13 @@ fn every_question_of_a_captured_user_comes_to_the_gate_whomever_it_asks() {
         (&streams[1], "[::1]:53"),
         (&streams[1], "[2001:db8:2::1]:53"),
     ] {
-        assert_eq!(ask(APP, target).as_deref(), Ok("gate"), "{target}");
+        assert_eq!(ask(APP, target).as_deref(), Ok("gate 1000"), "{target}");
         let _caller = call(APP, target).expect("captured");
         assert_eq!(arrival(listener).2, address(target));
     }
     assert_eq!(server_saw(), 0);
     for stub in ["127.0.0.53:53", "[::1]:53", "203.0.113.1:53"] {
-        assert_eq!(ask(OTHER, stub).as_deref(), Ok("stub"), "{stub}");
+        assert_eq!(ask(OTHER, stub).as_deref(), Ok("stub 2000"), "{stub}");
     }
 }
 
