@@ -11,6 +11,7 @@ pub mod holder;
 pub mod host;
 pub mod limits;
 pub mod loopback;
+pub mod monitor;
 pub mod mounts;
 pub mod neighbours;
 pub mod netlink;
