@@ -55,7 +55,11 @@ struct Judged {
 impl Corridor {
     /// Answers one message. `None`: nothing may or need be sent back.
     pub(super) async fn exchange(&self, asked: Asked<'_>) -> Option<Vec<u8>> {
-        let client = self.who.client(asked.whose, asked.peer).await;
+        let whose = match asked.transport {
+            Transport::Tcp => asked.whose.towards(asked.server),
+            Transport::Udp => asked.whose,
+        };
+        let client = self.who.client(whose, asked.peer).await;
         let (asked, now) = (Asked { client, ..asked }, clock::now());
         let query = match dns::query(asked.message) {
             Ok(query) => query,

@@ -13,6 +13,7 @@ mod upstream;
 
 pub use config::{Denial, DnsConfig, OnMiss, TapAddress, TapConfig, Upstream};
 pub use forwarder::Forwarder;
+pub use upstream::system::nameservers as system_nameservers;
 pub use upstream::{Asking, Pool, Resolve, StartError, UpstreamError};
 
 #[cfg(test)]

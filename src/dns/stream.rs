@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::facts::Transport;
+use crate::sys::origdst::{Capture, original_destination};
 
 use super::forwarder::Forwarder;
 
@@ -32,7 +33,8 @@ pub(super) async fn serve(
     peer: SocketAddr,
     cancel: CancellationToken,
 ) {
-    let Ok(server) = connection.local_addr() else { return };
+    // Whom the client wanted to ask, also where it was led here: a connection that was not is its own answer.
+    let Ok(server) = original_destination(&connection, Capture::Redirected) else { return };
     // Answers are small and whole: waiting to fill a segment only delays them.
     let _ = connection.set_nodelay(true);
     let (reader, writer) = connection.into_split();

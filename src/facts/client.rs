@@ -23,6 +23,10 @@ pub enum Client {
 pub struct Life(pub u32);
 
 impl Client {
+    /// Whoever opened a socket that is nobody's any more, or of which the kernel does not tell: nothing is allowed to
+    /// it. The number stands for no user (chown(2)).
+    pub const NOBODY: Self = Self::User(u32::MAX);
+
     /// Names the client at this address; an IPv4-mapped address is its IPv4 client.
     pub fn at(address: IpAddr) -> Self {
         Self::At(canonical(address), Life::default())

@@ -136,6 +136,10 @@ impl Gate {
     /// A deny rule for some ports or protocols does not hide a name that another rule allows.
     pub fn question(&self, client: Client, name: &Name, now: Moment) -> QuestionVerdict {
         let policy = self.policy.load();
+        if client == Client::NOBODY {
+            let reason = Reason::NameNotAllowed;
+            return QuestionVerdict { reason, would: None, rule: None, private: false, observes: false };
+        }
         let (mut denied, mut observed, mut allowed) = (None::<u32>, None::<u32>, None::<u32>);
         let mut private = false;
         policy.speaking_of(name, client, now.wall, |at, rule| {

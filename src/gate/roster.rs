@@ -117,9 +117,9 @@ impl Roster {
         same.then(|| self.client_at(address))
     }
 
-    /// Whether this is still who has that address. What is not known for now does not end a life.
+    /// Whether this is still who has that address, or a user. What is not known for now does not end a life.
     pub fn is_current(&self, client: Client) -> bool {
-        let Client::At(address, life) = client else { return true };
+        let Client::At(address, life) = client else { return client != Client::NOBODY };
         match self.residents.get(&address) {
             Some(resident) => resident.life == life || (self.limbo == Some(life)),
             None => life == Life::default(),

@@ -119,8 +119,10 @@ impl Proxy {
                 let _slot = slot;
                 match destination(&client) {
                     Ok(destination) => {
+                        let whose = whose.towards(destination);
                         let flow = proxy.flow(peer, destination, whose).await;
-                        proxy.carry(client, flow, &cut).await;
+                        let process = proxy.who.process(whose, peer);
+                        proxy.carry(client, flow, process, &cut).await;
                     }
                     Err(error) => tracing::debug!(%peer, %error, "original destination is not known"),
                 }

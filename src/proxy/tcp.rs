@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::facts::{Claim, Flow, Name, Protocol, Via};
+use crate::facts::{Claim, Flow, Name, Process, Protocol, Via};
 use crate::gate::{Decision, Permit, Reason};
 use crate::record::{Closed, Decided, Ending, Event, Origin};
 use crate::sys::{clock, socket};
@@ -26,9 +27,15 @@ use super::standing::{Refusal, Standing};
 use super::{Dialled, Proxy, hold};
 
 impl Proxy {
-    /// Carries one connection, or refuses it.
-    pub(super) async fn carry(&self, client: TcpStream, flow: Flow, cut: &CancellationToken) {
-        let origin = Origin { container: self.gate.container(flow.client()), process: None };
+    /// Carries one connection, or refuses it. `process`: finds out whose it is, for the record.
+    pub(super) async fn carry(
+        &self,
+        client: TcpStream,
+        flow: Flow,
+        process: Option<JoinHandle<Option<Arc<Process>>>>,
+        cut: &CancellationToken,
+    ) {
+        let mut origin = Origin { container: self.gate.container(flow.client()), process: None };
         // Before the first question: a change of policy after it is not missed.
         let mut changes = self.policy_changes.clone();
         changes.mark_unchanged();
@@ -62,6 +69,9 @@ impl Proxy {
             }
         };
         let Judged { mut decision, faces, held } = judged;
+        if let Some(process) = process {
+            origin.process = process.await.ok().flatten();
+        }
 
         self.record_decided(&flow, &origin, claim.as_ref(), &decision, held).await;
 
@@ -211,7 +221,7 @@ mod tests {
         let client = TcpStream::connect(address).await.unwrap();
         let cut = CancellationToken::new();
         let flow = Flow::new(FlowId(1), address, address, Transport::Tcp, clock::tick());
-        let size = size_of_val(&proxy.carry(client, flow, &cut));
+        let size = size_of_val(&proxy.carry(client, flow, None, &cut));
         assert!(size <= 2688, "{size} bytes");
     }
 }

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,19 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::facts::Tick;
+use crate::facts::{Process, Tick};
 
 use super::clock;
 use super::owner::Owner;
-
-/// A process, as it was when it was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Process {
-    /// Its number, in the process namespace of the gate.
-    pub pid: u32,
-    /// The file that it runs.
-    pub executable: PathBuf,
-}
 
 /// Finds the processes of sockets, and remembers where it looked last.
 #[derive(Debug)]
@@ -37,7 +27,7 @@ pub struct Holders {
 
 #[derive(Debug, Default)]
 struct Known {
-    found: HashMap<Owner, (Tick, Process)>,
+    found: HashMap<Owner, (Tick, Arc<Process>)>,
     /// Where the last socket of a user was found: the next one is likely there too.
     last: HashMap<u32, u32>,
 }
@@ -50,12 +40,12 @@ impl Default for Holders {
 
 impl Holders {
     /// Returns the process that has this socket open, if it is found within this time.
-    pub async fn of(&self, owner: Owner, within: Duration) -> Option<Process> {
+    pub async fn of(&self, owner: Owner, within: Duration) -> Option<Arc<Process>> {
         let now = clock::tick();
         let last = {
             let known = self.known.lock();
             match known.found.get(&owner) {
-                Some((at, process)) if now.since(*at) < FRESH => return Some(process.clone()),
+                Some((at, process)) if now.since(*at) < FRESH => return Some(Arc::clone(process)),
                 Some(_) | None => known.last.get(&owner.uid).copied(),
             }
         };
@@ -63,8 +53,8 @@ impl Holders {
         let known = Arc::clone(&self.known);
         let search = tokio::task::spawn_blocking(move || {
             let _place = place;
-            let process = Search { owner, began: now, within, left: DESCRIPTORS }.run(last)?;
-            known.lock().remember(owner, now, process.clone());
+            let process = Arc::new(Search { owner, began: now, within, left: DESCRIPTORS }.run(last)?);
+            known.lock().remember(owner, now, Arc::clone(&process));
             Some(process)
         });
         timeout(within, search).await.ok()?.ok()?
@@ -72,7 +62,7 @@ impl Holders {
 }
 
 impl Known {
-    fn remember(&mut self, owner: Owner, now: Tick, process: Process) {
+    fn remember(&mut self, owner: Owner, now: Tick, process: Arc<Process>) {
         if self.found.len() >= REMEMBERED {
             self.found.retain(|_, (at, _)| now.since(*at) < FRESH);
         }
@@ -97,14 +87,14 @@ struct Search {
 impl Search {
     fn run(mut self, last: Option<u32>) -> Option<Process> {
         if let Some(pid) = last.filter(|&pid| self.holds(pid)) {
-            return self.describe(pid);
+            return Some(self.describe(pid));
         }
         let pids = std::fs::read_dir("/proc").ok()?.flatten();
         // Newest first, as far as the kernel lists them in order: who connects has mostly just begun.
         let mut pids: Vec<u32> = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         pids.sort_unstable_by(|one, other| other.cmp(one));
         let pid = pids.into_iter().find(|&pid| self.holds(pid))?;
-        self.describe(pid)
+        Some(self.describe(pid))
     }
 
     fn is_over(&self) -> bool {
@@ -131,9 +121,10 @@ impl Search {
         false
     }
 
-    fn describe(&self, pid: u32) -> Option<Process> {
-        let executable = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-        Some(Process { pid, executable })
+    fn describe(&self, pid: u32) -> Process {
+        let executable = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let user = nix::unistd::User::from_uid(self.owner.uid.into()).ok().flatten();
+        Process { pid, executable, user: user.map(|user| user.name.into()) }
     }
 }
 
@@ -171,7 +162,7 @@ mod tests {
         for socket in [&first, &second, &first] {
             let found = holders.of(own(socket), Duration::from_secs(5)).await.unwrap();
             assert_eq!(found.pid, std::process::id());
-            assert_eq!(found.executable, std::env::current_exe().unwrap());
+            assert_eq!(found.executable, std::env::current_exe().ok());
         }
     }
 

@@ -7,10 +7,15 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::facts::{Client, Siblings, canonical};
+use tokio::task::JoinHandle;
+
+use crate::facts::{Client, Process, Siblings, canonical};
 use crate::gate::Gate;
+use crate::sys::holder::Holders;
 use crate::sys::neighbours::Neighbours;
+use crate::sys::owner::{Owner, Owners};
 
 /// How the clients of one listener are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +24,8 @@ pub enum Whose {
     Link,
     /// They are all this one: nobody else can reach the listener.
     One(Client),
+    /// By the user who opened the socket, on this host, that wants to go there. A datagram does not tell where.
+    Opener(Option<SocketAddr>),
 }
 
 impl Whose {
@@ -26,7 +33,16 @@ impl Whose {
     pub fn source(self, peer: SocketAddr) -> SocketAddr {
         match self {
             Self::One(Client::At(address, _)) => SocketAddr::new(address, peer.port()),
-            Self::Link | Self::One(Client::User(_)) => peer,
+            Self::Link | Self::Opener(_) | Self::One(Client::User(_)) => peer,
+        }
+    }
+
+    /// Returns the same for a connection to this destination.
+    #[must_use]
+    pub fn towards(self, destination: SocketAddr) -> Self {
+        match self {
+            Self::Opener(_) => Self::Opener(Some(destination)),
+            Self::Link | Self::One(_) => self,
         }
     }
 }
@@ -43,6 +59,9 @@ pub struct Who {
     neighbours: Neighbours,
     /// `None`: nobody keeps a roster of containers.
     news: Option<News>,
+    /// `None`: processes of this host are not captured.
+    owners: Option<Owners>,
+    holders: Arc<Holders>,
 }
 
 impl std::fmt::Debug for Who {
@@ -54,7 +73,7 @@ impl std::fmt::Debug for Who {
 impl Who {
     /// Tells clients by their addresses, and by what the kernel says of their links.
     pub fn new(gate: Arc<Gate>, neighbours: Neighbours) -> Self {
-        Self { gate, neighbours, news: None }
+        Self { gate, neighbours, news: None, owners: None, holders: Arc::default() }
     }
 
     /// Asks for news of an address that the gate's roster does not know.
@@ -63,12 +82,22 @@ impl Who {
         Self { news: Some(news), ..self }
     }
 
+    /// Asks the kernel for the users of sockets of this host.
+    #[must_use]
+    pub fn with_owners(self, owners: Owners) -> Self {
+        Self { owners: Some(owners), ..self }
+    }
+
     /// Returns who is at the near end. Waits for news of an address that nobody is known to have: a container's first
     /// packet may come before the word of it.
     pub fn client(&self, whose: Whose, source: SocketAddr) -> impl Future<Output = Client> + Send + use<> {
         let known = match whose {
             Whose::Link => self.known(source.ip()),
             Whose::One(client) => Ok(client),
+            Whose::Opener(destination) => {
+                let owner = self.owner(source, destination);
+                Ok(owner.map_or(Client::NOBODY, |owner| Client::User(owner.uid)))
+            }
         };
         // The wait is on the heap: few clients are new, and every connection would carry the room for it.
         async move {
@@ -77,6 +106,28 @@ impl Who {
                 Err(found_out) => found_out.await,
             }
         }
+    }
+
+    /// Begins to look for the process at the near end; ready within [`PROCESS`], and none when it was not found by
+    /// then, or is not of this host.
+    pub fn process(&self, whose: Whose, source: SocketAddr) -> Option<JoinHandle<Option<Arc<Process>>>> {
+        let Whose::Opener(destination) = whose else { return None };
+        let owner = self.owner(source, destination)?;
+        let holders = Arc::clone(&self.holders);
+        Some(tokio::spawn(async move { holders.of(owner, PROCESS).await }))
+    }
+
+    /// Asks the kernel. An answer that cannot be understood is none.
+    fn owner(&self, source: SocketAddr, destination: Option<SocketAddr>) -> Option<Owner> {
+        let owners = self.owners.as_ref()?;
+        let found = match destination {
+            Some(destination) => owners.of_connection(source, destination),
+            None => owners.of_datagram(source),
+        };
+        found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the kernel does not tell whose a socket is: it is denied");
+            None
+        })
     }
 
     /// Returns who has an address, or what finds it out.
@@ -129,6 +180,9 @@ impl Who {
         })
     }
 }
+
+/// How long a decision may have to wait for the name of the process in its audit line.
+const PROCESS: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests;

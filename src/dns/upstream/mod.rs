@@ -6,7 +6,7 @@ mod datagram;
 mod pulse;
 mod secure;
 mod stream;
-mod system;
+pub(super) mod system;
 mod trust;
 
 use std::fmt;

@@ -9,7 +9,10 @@ use std::path::Path;
 use super::StartError;
 
 /// Reads the `nameserver` lines of `/etc/resolv.conf` (resolv.conf(5)): the first three, as libc does.
-pub(super) fn nameservers() -> Result<Vec<SocketAddr>, StartError> {
+///
+/// # Errors
+/// [`StartError`]: it cannot be read, or names nobody.
+pub fn nameservers() -> Result<Vec<SocketAddr>, StartError> {
     let path = Path::new("/etc/resolv.conf");
     let text =
         fs::read_to_string(path).map_err(|source| StartError::Read { path: path.to_path_buf(), source })?;
