@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::nft::{CaptureConfig, DnsCapture, Form, FormChoice, Plan};
+use crate::nft::{CaptureConfig, DnsCapture, Form, FormChoice, Locals, Plan};
 use crate::proxy::ProxyConfig;
 
 use super::TABLE;
@@ -16,6 +16,7 @@ use super::dns::DnsSettings;
 use super::docker;
 use super::finding::Finding;
 use super::gateways;
+use super::local::{self, LocalSettings};
 use super::sandbox::FOR_ONE;
 use super::scalar::{Complaint, interface};
 use super::section::Section;
@@ -28,22 +29,28 @@ pub(super) struct Capture {
     pub(super) networks: Vec<String>,
     /// Networks whose default gateway we are to be: their links are found at the start.
     pub(super) gateways: Vec<IpNet>,
+    /// Processes of this host.
+    pub(super) local: Option<LocalSettings>,
 }
 
 /// Reads `[capture]` and brings together what the kernel ruleset depends on.
-pub(super) fn read_capture(mut section: Section<'_>, proxy_port: u16, dns: &DnsSettings) -> Capture {
+pub(super) fn read_capture(
+    mut section: Section<'_>,
+    (proxy_port, local_port): (u16, u16),
+    dns: &DnsSettings,
+) -> Capture {
     let before = section.sheet.errors();
     let networks = section.parsed_list("docker_networks", docker::network).unwrap_or_default();
     let gateways = gateways::read(&mut section);
-    let elsewhere = !networks.is_empty() || section.value("gateways").is_some();
-    let interfaces = read_interfaces(&mut section, !elsewhere);
+    let local = local::read(&mut section, local_port, dns.local_port);
+    let elsewhere = !networks.is_empty() || local.is_some() || section.value("gateways").is_some();
+    let interfaces = read_interfaces(&mut section, !elsewhere && section.sheet.errors() == before);
     let form = section
         .choice(
             "form",
             &[("auto", FormChoice::Auto), ("redirect", FormChoice::Redirect), ("tproxy", FormChoice::Tproxy)],
         )
         .map_or(FormChoice::default(), |(form, _)| form);
-    section.unavailable("local", "put the process in a container or namespace and capture its interface");
     let resolution = dns.resolver.clone().map_or(DnsCapture::Forwarder, DnsCapture::External);
     let config = CaptureConfig {
         interfaces,
@@ -64,22 +71,25 @@ pub(super) fn read_capture(mut section: Section<'_>, proxy_port: u16, dns: &DnsS
             "leave it out: every question to port 53 is answered, whatever address it goes to",
         );
     }
-    let mut tried = config.clone();
+    // Who is meant is not known yet; that does not matter to names and ports.
+    let local_config = local.as_ref().map(|local| local.config(Locals::AllButGate, 0));
+    let mut tried = CaptureConfig { local: local_config, ..config.clone() };
     if !gateways.is_empty() {
-        // Which link it will be does not matter to what is checked here.
+        // Nor does it matter which link it will be.
         tried.interfaces.push("gateway".to_owned());
     }
     if section.sheet.errors() == before
-        && !tried.interfaces.is_empty()
+        && !(tried.interfaces.is_empty() && tried.local.is_none())
         && let Err(error) = Plan::new(tried, Form::Redirect)
     {
         section.missing(
             &error.to_string(),
-            "`proxy.port`, `dns.port`, `dns.listen` and `dns.resolver` share this host",
+            "`proxy.port`, `proxy.local_port`, `dns.port`, `dns.local_port`, `dns.listen` and `dns.resolver` share \
+             this host",
         );
     }
     section.finish();
-    Capture { config, networks, gateways }
+    Capture { config, networks, gateways, local }
 }
 
 fn read_interfaces(section: &mut Section<'_>, needed: bool) -> Vec<String> {
@@ -107,9 +117,11 @@ fn read_interfaces(section: &mut Section<'_>, needed: bool) -> Vec<String> {
     interfaces
 }
 
-/// Reads `[proxy]`: its port and limits. `hold` comes from `[dnstap]`.
-pub(super) fn read_proxy(mut section: Section<'_>, hold: Duration) -> (u16, ProxyConfig) {
+/// Reads `[proxy]`: its ports, for interfaces and for processes of this host, and limits. `hold` comes from
+/// `[dnstap]`.
+pub(super) fn read_proxy(mut section: Section<'_>, hold: Duration) -> ((u16, u16), ProxyConfig) {
     let port = section.number("port", 1..=u16::MAX).unwrap_or(DEFAULT_PORT);
+    let local_port = section.number("local_port", 1..=u16::MAX).unwrap_or(DEFAULT_LOCAL_PORT);
     let limits = read_limits(&mut section, hold, Duration::from_secs(10));
     let max_connections = limits.max_connections;
     let of_one = section.number("max_connections_per_client", 1..=MOST_CONNECTIONS);
@@ -124,13 +136,13 @@ pub(super) fn read_proxy(mut section: Section<'_>, hold: Duration) -> (u16, Prox
     }
     section.finish();
     let max_connections_per_client = of_one.unwrap_or((max_connections / 4).clamp(1, 4_096));
-    (port, ProxyConfig { max_connections_per_client, ..limits })
+    ((port, local_port), ProxyConfig { max_connections_per_client, ..limits })
 }
 
 /// Reads `[proxy]` for one command, which is the only client.
 pub(super) fn read_proxy_for_one(mut section: Section<'_>) -> ProxyConfig {
     let hint = "its connections are handed over without one";
-    section.without_effect(&["port"], FOR_ONE, hint);
+    section.without_effect(&["port", "local_port"], FOR_ONE, hint);
     let hint = "there is one client: `max_connections` is its limit";
     section.without_effect(&["max_connections_per_client"], FOR_ONE, hint);
     // Who waits for the command wants its exit code, not the end of what it left behind.
@@ -164,6 +176,9 @@ fn read_limits(section: &mut Section<'_>, hold: Duration, drain: Duration) -> Pr
 
 /// Port of the TCP listener.
 const DEFAULT_PORT: u16 = 15_001;
+
+/// Port of the TCP listener for processes of this host.
+const DEFAULT_LOCAL_PORT: u16 = 15_002;
 
 /// The largest hello that is read, in bytes: a ClientHello is under 64 KiB in TLS records of any cut.
 const SNIFF_BYTES: usize = 64 * 1024;

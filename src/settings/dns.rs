@@ -20,6 +20,8 @@ pub(super) struct DnsSettings {
     pub(super) resolver: Option<Vec<SocketAddr>>,
     pub(super) listen: Vec<SocketAddr>,
     pub(super) port: u16,
+    /// For processes of this host.
+    pub(super) local_port: u16,
     pub(super) on_miss: OnMiss,
     pub(super) config: DnsConfig,
 }
@@ -66,8 +68,9 @@ pub(super) fn read(mut section: Section<'_>, tapped: bool) -> DnsSettings {
     let default = own.map_or(vec![Upstream::System], |own| own.iter().copied().map(Upstream::Udp).collect());
     let config = read_config(&mut section, external, default);
     let port = section.number("port", 1..=u16::MAX).unwrap_or(DEFAULT_PORT);
+    let local_port = section.number("local_port", 1..=u16::MAX).unwrap_or(DEFAULT_LOCAL_PORT);
     section.finish();
-    DnsSettings { resolver, listen, port, on_miss, config }
+    DnsSettings { resolver, listen, port, local_port, on_miss, config }
 }
 
 /// Reads `[dns]` for one command: the built-in forwarder answers it, and nobody else. `given`: upstreams that
@@ -80,7 +83,7 @@ pub(super) fn read_for_one(mut section: Section<'_>, given: Option<Vec<Upstream>
         section.sheet.push(finding.hint("leave `mode` out: the built-in forwarder answers it"));
     }
     let hint = "the built-in forwarder answers every question of the command; it asks `upstreams`";
-    section.without_effect(&["resolver", "listen", "port"], FOR_ONE, hint);
+    section.without_effect(&["resolver", "listen", "port", "local_port"], FOR_ONE, hint);
     let hint = "what DNS did not give the command is denied; the answer is known before it is";
     section.without_effect(&["on_miss"], FOR_ONE, hint);
     let hint = "there is one client: `max_inflight` is its limit";
@@ -206,3 +209,6 @@ fn read_types(section: &mut Section<'_>) -> Vec<u16> {
 
 /// Port of the DNS listener that captured questions are handed to.
 const DEFAULT_PORT: u16 = 15_353;
+
+/// Port of the DNS listener for processes of this host.
+const DEFAULT_LOCAL_PORT: u16 = 15_054;

@@ -13,6 +13,7 @@ mod gateways;
 mod grant;
 mod instant;
 mod keeping;
+mod local;
 mod names;
 mod qtype;
 mod render;
@@ -40,6 +41,7 @@ use crate::record::{RecordConfig, Target};
 pub use arguments::{Arguments, from_arguments};
 pub use docker::{DockerSettings, deny_all, label_rules};
 pub use finding::{Finding, Place, Report, Severity};
+pub use local::{LocalSettings, LocalWho};
 pub use sandbox::{CheckedSandbox, SandboxArguments, SandboxSettings, sandbox};
 
 use finding::{Sheet, Source, Span};
@@ -75,6 +77,8 @@ pub struct Settings {
     pub capture: CaptureConfig,
     /// Default gateways that this host is to be, each with the length of its network's prefix.
     pub gateways: Vec<IpNet>,
+    /// Which processes of this host are captured; `capture.local` is for the daemon to find out.
+    pub local: Option<LocalSettings>,
     /// What is asked of Docker; `None`: nothing.
     pub docker: Option<DockerSettings>,
     /// The audit log.
@@ -166,10 +170,10 @@ fn read(mut document: Section<'_>, now: SystemTime) -> Option<Settings> {
     // A faulty listener has been told of; it is not a missing one.
     let tapped = !tap.listen.is_empty() || document.sheet.errors() > before;
     let dns = dns::read(document.section("dns"), tapped);
-    let (port, proxy) = capture::read_proxy(document.section("proxy"), hold);
+    let (ports, proxy) = capture::read_proxy(document.section("proxy"), hold);
     let docker = docker::read(document.section("docker"));
-    let capture::Capture { config: capture, networks, gateways } =
-        capture::read_capture(document.section("capture"), port, &dns);
+    let capture::Capture { config: capture, networks, gateways, local } =
+        capture::read_capture(document.section("capture"), ports, &dns);
     let ledger = keeping::read_ledger(document.section("ledger"));
     let record = keeping::read_audit(document.section("audit"), Some(Target::Stdout));
     document.unavailable("admin", NO_ADMIN);
@@ -188,6 +192,7 @@ fn read(mut document: Section<'_>, now: SystemTime) -> Option<Settings> {
         tap,
         capture,
         gateways,
+        local,
         docker: docker.settle(networks, clients),
         record,
     })
