@@ -13,7 +13,6 @@ mod namespace;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use namegate::nft::{
 };
 use namegate::sys::cgroup::{CgroupError, Change, Groups};
 use namegate::sys::owner::Owners;
-use namespace::{User, at, enter, inside, netns, sh};
+use namespace::{as_root, at, netns, sh};
 use socket2::{Domain, SockRef, Socket, Type};
 
 // ---- the world -------------------------------------------------------------------------------------------
@@ -33,22 +32,6 @@ const DNS: u16 = 15054;
 const APP: u32 = 1000;
 /// Not captured, unless everybody is.
 const OTHER: u32 = 2000;
-
-/// Whether this is the test inside its namespaces, as the machine's root. Elsewhere runs it there, or says
-/// loudly why it cannot.
-fn as_root(test: &str) -> bool {
-    if User::here().is_some() {
-        return inside(test);
-    }
-    if User::MachineRoot.is_to_be_had() {
-        enter(test, User::MachineRoot, Command::new(std::env::current_exe().expect("path of this test")));
-    } else {
-        let notice = format!("SKIPPED {test}: it needs several users, and so root");
-        assert!(std::env::var_os("NAMEGATE_TEST_ALL").is_none(), "{notice}");
-        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("\n{notice}\n"));
-    }
-    false
-}
 
 /// This host 203.0.113.1 "up0" -- server 203.0.113.10, and the same in IPv6.
 fn world() {

@@ -23,7 +23,7 @@ pub(super) fn rules(arguments: &RulesArgs, screen: &mut Screen) -> Result<ExitCo
     let form = match config.form {
         FormChoice::Redirect => Form::Redirect,
         FormChoice::Tproxy => Form::Tproxy,
-        FormChoice::Auto => ask_machine(&config)?,
+        FormChoice::Auto => block_on(ask_machine(&config))??,
     };
     let plan = Plan::new(config, form).map_err(Failure::usage)?;
     screen.data(Ruleset::of(&plan).text())?;
@@ -31,14 +31,14 @@ pub(super) fn rules(arguments: &RulesArgs, screen: &mut Screen) -> Result<ExitCo
 }
 
 /// Which form `serve` would choose here.
-fn ask_machine(config: &CaptureConfig) -> Result<Form, Failure> {
+async fn ask_machine(config: &CaptureConfig) -> Result<Form, Failure> {
     let undecided = |error: NftError| {
         Failure::system(
             anyhow::Error::new(error).context("this machine does not tell which form it would be"),
         )
         .hint("say --form redirect (bridges where bridge-nf-call-iptables is on) or --form tproxy")
     };
-    let facts = block_on(Facts::read(config, &Nft::default()))?.map_err(undecided)?;
+    let facts = Facts::read(config, &Nft::default()).await.map_err(undecided)?;
     choose(config, &facts).map_err(undecided)
 }
 

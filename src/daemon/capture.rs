@@ -1,4 +1,4 @@
-//! The doors of a captured interface: which form, and the listeners that fit it.
+//! The doors of captured interfaces and of processes of this host: which form, and the listeners that fit it.
 //!
 //! Everything that can fail is tried here, before a rule is installed. Must not know what is served.
 
@@ -10,10 +10,12 @@ use ipnet::IpNet;
 use crate::nft::{CaptureConfig, DnsCapture, Facts, Form, Netfilter, Plan, choose};
 use crate::settings::Settings;
 use crate::sys::origdst::Capture;
+use crate::sys::owner::Owners;
 use crate::sys::socket::{self, ListenError};
 use crate::sys::udp::CapturedUdp;
 
 use super::gateways::Gateways;
+use super::local::Local;
 use super::{Error, networks};
 
 /// The plan and every listener it needs.
@@ -22,13 +24,22 @@ pub(super) struct Doors {
     pub(super) plan: Plan,
     /// Addresses to be taken when it is.
     pub(super) gateways: Gateways,
+    /// The door of processes of this host.
+    pub(super) local: Option<LocalDoor>,
     /// How connections come to the listeners.
     pub(super) capture: Capture,
+    /// The listeners of captured interfaces, and those that were asked for.
+    pub(super) sockets: Sockets,
+}
+
+/// The listeners of one door.
+#[derive(Default)]
+pub(super) struct Sockets {
     /// Captured connections.
     pub(super) proxy: Vec<TcpListener>,
-    /// Questions over TCP, captured or asked for.
+    /// Questions over TCP.
     pub(super) dns_tcp: Vec<TcpListener>,
-    /// Questions over UDP, captured or asked for.
+    /// Questions over UDP.
     pub(super) dns_udp: Vec<CapturedUdp>,
 }
 
@@ -36,31 +47,68 @@ impl Doors {
     /// Chooses the form and opens the listeners. Nothing is installed yet.
     pub(super) async fn open(settings: &Settings, kernel: &Arc<dyn Netfilter>) -> Result<Self, Error> {
         let gateways = Gateways::find(&settings.gateways).await?;
-        let config = with_links(&settings.capture, &gateways);
-        let mut facts = Facts::read(&config, &**kernel).await?;
+        let mut local = Local::find(settings)?;
+        let linked = with_links(&settings.capture, &gateways);
+        let config = &local.as_ref().map_or(linked.clone(), |local| local.with(&linked));
+        let mut facts = Facts::read(config, &**kernel).await?;
         facts.addresses.extend(settings.gateways.iter().map(IpNet::addr));
-        let form = choose(&config, &facts)?;
+        let form = choose(config, &facts)?;
         gateways.check().await?;
         let plan = Plan::new(config.clone(), form)?;
+        if let Some(local) = &mut local {
+            local.besides(&linked, form);
+        }
+        let local = local.map(LocalDoor::open).transpose()?;
         let capture = match form {
             Form::Redirect => Capture::Redirected,
             Form::Tproxy => Capture::Transparent,
         };
-        let proxy = listeners(form, config.proxy_port)?;
-        let mut dns_tcp = Vec::new();
-        let mut dns_udp = Vec::new();
+        let mut sockets = Sockets::default();
+        if !config.interfaces.is_empty() {
+            sockets.proxy = listeners(form, config.proxy_port)?;
+        }
         match config.dns {
+            DnsCapture::Forwarder if config.interfaces.is_empty() => {}
             DnsCapture::Forwarder => {
-                dns_tcp = listeners(form, config.dns_port)?;
-                dns_udp = datagrams(form, config.dns_port)?;
+                sockets.dns_tcp = listeners(form, config.dns_port)?;
+                sockets.dns_udp = datagrams(form, config.dns_port)?;
             }
             DnsCapture::External(_) => {}
         }
         for &address in &settings.dns_listen {
-            dns_tcp.push(socket::listen(address)?);
-            dns_udp.push(bind(address, false)?);
+            sockets.dns_tcp.push(socket::listen(address)?);
+            sockets.dns_udp.push(bind(address, false)?);
         }
-        Ok(Self { plan, gateways, capture, proxy, dns_tcp, dns_udp })
+        Ok(Self { plan, gateways, local, capture, sockets })
+    }
+}
+
+/// The listeners of processes of this host. A translation of what this host sends itself leads to loopback.
+pub(super) struct LocalDoor {
+    /// Who is captured.
+    pub(super) local: Local,
+    /// Its listeners.
+    pub(super) sockets: Sockets,
+    /// Tells users by their sockets.
+    pub(super) owners: Owners,
+}
+
+impl LocalDoor {
+    fn open(local: Local) -> Result<Self, Error> {
+        let owners =
+            Owners::open().map_err(|source| Error::System { action: "tell whose sockets are", source })?;
+        let mut sockets = Sockets::default();
+        let [proxy_port, dns_port] = local.ports();
+        let families =
+            |port| loopbacks(port).into_iter().filter(|address| address.is_ipv4() || ipv6_is_there());
+        for address in families(proxy_port) {
+            sockets.proxy.push(socket::listen(address)?);
+        }
+        for address in families(dns_port) {
+            sockets.dns_tcp.push(socket::listen(address)?);
+            sockets.dns_udp.push(bind(address, false)?);
+        }
+        Ok(Self { local, sockets, owners })
     }
 }
 
@@ -78,13 +126,14 @@ fn with_links(config: &CaptureConfig, gateways: &Gateways) -> CaptureConfig {
 /// What would be captured on this machine now. Changes nothing.
 ///
 /// # Errors
-/// No link leads to a network whose gateway this is to be, or Docker does not tell of a network.
+/// What a network, a user or a control group is cannot be found out.
 pub async fn captured(settings: &Settings) -> Result<CaptureConfig, Error> {
     let mut config = with_links(&settings.capture, &Gateways::find(&settings.gateways).await?);
     if let Some(docker) = settings.docker.as_ref().filter(|docker| !docker.networks.is_empty()) {
         config.interfaces.extend(networks::look(docker).await?.bridges(docker));
     }
-    Ok(config)
+    let local = Local::find(settings)?;
+    Ok(local.map_or(config.clone(), |local| local.with(&config)))
 }
 
 fn loopbacks(port: u16) -> [SocketAddr; 2] {

@@ -17,6 +17,7 @@ use crate::gate::{Gate, LedgerConfig, Policy, Roster};
 use crate::proxy::{Proxy, ProxyConfig, SecondLook, TcpDial, Wiring};
 use crate::record::Log;
 use crate::sys::neighbours::Neighbours;
+use crate::sys::owner::Owners;
 use crate::who::Who;
 
 use super::residents::Residents;
@@ -34,6 +35,8 @@ pub(super) struct Parts {
     /// Who there is, and where more of it is told.
     pub(super) roster: Roster,
     pub(super) docker: Option<News>,
+    /// `None`: no process of this host is captured.
+    pub(super) owners: Option<Owners>,
     pub(super) log: Log,
 }
 
@@ -55,7 +58,8 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn connect(parts: Parts) -> Self {
-        let Parts { policy, ledger, proxy, dns, on_miss, resolver, neighbours, roster, docker, log } = parts;
+        let Parts { policy, ledger, proxy, dns, on_miss, resolver, neighbours, owners, roster, docker, log } =
+            parts;
         let gate = Gate::new(policy, ledger);
         let (changes, policy_changes) = watch::channel(0);
         let labels = docker.as_ref().is_some_and(|docker| docker.labels);
@@ -63,6 +67,9 @@ impl Engine {
         let mut who = Who::new(Arc::clone(&gate), neighbours);
         if let Some(News { view, .. }) = docker {
             who = who.with_news(networks::news(view, Arc::clone(&residents), log.clone()));
+        }
+        if let Some(owners) = owners {
+            who = who.with_owners(owners);
         }
         let who = Arc::new(who);
         let forwarder = Forwarder::new(dns, Arc::clone(&gate), log.clone(), resolver, Arc::clone(&who));

@@ -2,12 +2,15 @@
 //!
 //! Must not know how it is printed.
 
+use std::net::IpAddr;
+
 use crate::dns::StartError;
 use crate::dns::tap::TapError;
 use crate::docker::DockerError;
 use crate::nft::{NftError, PlanError};
 use crate::record::LogError;
 use crate::sandbox;
+use crate::sys::cgroup::CgroupError;
 use crate::sys::socket::ListenError;
 
 use super::GatewayError;
@@ -47,6 +50,21 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A control group cannot be captured.
+    #[error("processes of this host cannot be captured")]
+    Cgroup(#[from] CgroupError),
+    /// A user that is to be captured is not there.
+    #[error("there is no user {name} on this machine")]
+    NoUser {
+        /// As configured.
+        name: String,
+    },
+    /// The system's resolver would be asked by way of the gate.
+    #[error("the system's resolver {server} is captured too: its questions would come back to the gate")]
+    ResolverLoop {
+        /// Its address.
+        server: IpAddr,
+    },
     /// There is no sandbox, or no command in it.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
@@ -76,6 +94,9 @@ impl Error {
             | Self::Tap(_)
             | Self::Docker(_)
             | Self::Network { .. }
+            | Self::Cgroup(_)
+            | Self::NoUser { .. }
+            | Self::ResolverLoop { .. }
             | Self::System { .. } => 3,
         }
     }
@@ -85,6 +106,15 @@ impl Error {
         match self {
             Self::Capture(error) => error.hint(),
             Self::Gateway(error) => Some(error.hint()),
+            Self::Plan(PlanError::OwnUser { .. }) => Some(
+                "run the gate as a user of its own, with the capabilities NET_ADMIN and NET_BIND_SERVICE"
+                    .to_owned(),
+            ),
+            Self::NoUser { name } => Some(format!("`useradd --system {name}`, or write the number")),
+            Self::ResolverLoop { .. } => {
+                Some("name the resolver to ask: [dns] upstreams = [\"udp://192.0.2.53\"]".to_owned())
+            }
+            Self::Cgroup(error) => group_hint(error),
             Self::Sandbox(error) => error.hint(),
             Self::Docker(error) => error.hint(),
             Self::Network { name, .. } => Some(format!(
@@ -111,4 +141,19 @@ impl Error {
             | Self::System { .. } => None,
         }
     }
+}
+
+fn group_hint(error: &CgroupError) -> Option<String> {
+    let hint = match error {
+        CgroupError::NoHierarchy => {
+            "mount it (`mount -t cgroup2 none /sys/fs/cgroup/unified`); `ip netns exec` hides it, `nsenter --net` does not"
+        }
+        CgroupError::Absent { .. } => {
+            "start what runs in it first; `systemctl show -p ControlGroup app.service` says the path of a service"
+        }
+        CgroupError::Own { .. } => "run the gate in a group of its own, beside the captured one",
+        CgroupError::Path { .. } => "a path below the root: \"system.slice/app.service\"",
+        CgroupError::Watch(_) => return None,
+    };
+    Some(hint.to_owned())
 }

@@ -235,6 +235,7 @@ pub(super) async fn connect(
         neighbours: Neighbours::none(),
         roster: Roster::default(),
         docker: None,
+        owners: None,
         log,
     });
     let own = upkeep::learn_own(&engine.gate, &Default::default()).await;

@@ -8,6 +8,8 @@ mod error;
 mod exec;
 mod gateways;
 mod guard;
+mod keeper;
+mod local;
 mod networks;
 mod reload;
 mod residents;
@@ -29,11 +31,14 @@ use crate::nft::{Family, Installed, Leftovers, Netfilter, Nft, Piece, remove_lef
 use crate::record::Log;
 use crate::settings::{Settings, TABLE};
 use crate::sys::neighbours::Neighbours;
+use crate::sys::origdst::Capture;
 use crate::sys::{addresses, limits};
 use crate::who::Whose;
 
-use capture::Doors;
+use capture::{Doors, LocalDoor, Sockets};
 use engine::{Engine, News, Parts, Tasks, adopt};
+use keeper::Keeper;
+use local::Local;
 use networks::Watched;
 use reload::Reloader;
 
@@ -157,7 +162,7 @@ struct Running {
 
 impl Running {
     async fn start(settings: Settings, fixed: String, ready: Ready) -> Result<Self, Error> {
-        let Ready { doors, resolver, tap, log, kernel, docker } = ready;
+        let Ready { mut doors, resolver, tap, log, kernel, docker } = ready;
         let tasks = Tasks::default();
         let mut capture = doors.plan.config().clone();
         if let (Some(watched), Some(docker)) = (&docker, &settings.docker) {
@@ -165,8 +170,14 @@ impl Running {
             capture.interfaces.retain(|name| !bridges.contains(name));
         }
         let view = docker.map(|docker| docker.follow(&tasks));
+        let (local, owners, local_sockets) = match doors.local.take() {
+            Some(LocalDoor { local, owners, sockets }) => (Some(local), Some(owners), Some(sockets)),
+            None => (None, None, None),
+        };
+        let local_ports = local.as_ref().map(Local::ports);
         let ports: HashSet<u16> = [settings.capture.proxy_port, settings.capture.dns_port]
             .into_iter()
+            .chain(local_ports.into_iter().flatten())
             .chain(settings.dns_listen.iter().map(SocketAddr::port))
             .chain(tap.tcp_addresses().iter().map(SocketAddr::port))
             .collect();
@@ -178,6 +189,7 @@ impl Running {
             on_miss: settings.on_miss,
             resolver,
             neighbours: Neighbours::new(doors.plan.config().interfaces.clone()),
+            owners,
             roster: Roster::default(),
             docker: view
                 .clone()
@@ -202,15 +214,19 @@ impl Running {
             log: log.clone(),
             tasks,
         };
-        let (plan, gateways) = (doors.plan.clone(), doors.gateways.clone());
-        running.serve(doors, &engine, tap)?;
+        let (plan, gateways) = (doors.plan, doors.gateways);
+        running.serve(doors.sockets, &engine, doors.capture, Whose::Link)?;
+        if let Some(sockets) = local_sockets {
+            running.serve(sockets, &engine, Capture::Redirected, Whose::Opener(None))?;
+        }
+        running.tasks.drain_questions(&engine.forwarder);
+        running.tasks.keep(tap.serve(Arc::clone(&engine.gate), log.clone(), running.tasks.upkeep.clone()));
         // Whoever is captured finds the listeners open already, and whoever finds the gateway is captured.
         let installed = Installed::apply(kernel, &plan).await?;
         gateways.take().await?;
-        let table: Arc<str> = plan.config().table.as_str().into();
         let Engine { gate, forwarder, who, residents, proxy: _ } = engine;
         log.record(reload::policy(&gate, Ok(()))).await;
-        log.record(upkeep::ruleset("installed", &table)).await;
+        log.record(keeper::ruleset("installed", &installed)).await;
         let (tasks, end) = (&running.tasks, &running.tasks.upkeep);
         tasks.keep(upkeep::sweep(Arc::clone(&gate), end.clone()));
         tasks.keep(upkeep::follow_own(gate, forwarder, ports, end.clone()));
@@ -220,28 +236,27 @@ impl Running {
             let following = networks::Following { view, residents, who, log, capture, form, networks, plans };
             tasks.keep(following.run(end.clone()));
         }
-        tasks.keep(upkeep::guard_rules(installed, wanted, table, log, end.clone()));
+        tasks.keep(Keeper::new(installed, wanted, local, log).keep(end.clone()));
         Ok(running)
     }
 
-    fn serve(&self, doors: Doors, engine: &Engine, tap: Tap) -> Result<(), Error> {
+    fn serve(&self, sockets: Sockets, engine: &Engine, capture: Capture, whose: Whose) -> Result<(), Error> {
         let tasks = &self.tasks;
-        for listener in doors.proxy {
+        let forwarder = engine.forwarder.of(whose);
+        for listener in sockets.proxy {
             let (proxy, cancel) = (Arc::clone(&engine.proxy), tasks.corridors.clone());
             let listener = adopt(listener)?;
-            tasks.serve(async move { proxy.serve(listener, doors.capture, Whose::Link, cancel).await });
+            tasks.serve(async move { proxy.serve(listener, capture, whose, cancel).await });
         }
-        for listener in doors.dns_tcp {
-            let (forwarder, cancel) = (Arc::clone(&engine.forwarder), tasks.corridors.clone());
+        for listener in sockets.dns_tcp {
+            let (forwarder, cancel) = (forwarder.clone(), tasks.corridors.clone());
             let listener = adopt(listener)?;
             tasks.serve(async move { forwarder.serve_tcp(listener, cancel).await });
         }
-        for socket in doors.dns_udp {
-            let (forwarder, cancel) = (Arc::clone(&engine.forwarder), tasks.corridors.clone());
+        for socket in sockets.dns_udp {
+            let (forwarder, cancel) = (forwarder.clone(), tasks.corridors.clone());
             tasks.serve(async move { forwarder.serve_udp(socket, cancel).await });
         }
-        tasks.drain_questions(&engine.forwarder);
-        tasks.keep(tap.serve(Arc::clone(&engine.gate), self.log.clone(), tasks.upkeep.clone()));
         Ok(())
     }
 
@@ -257,7 +272,7 @@ impl Running {
         while let Told::Reload = signals.next().await {
             asked.notify_one();
         }
-        tracing::info!("stopping: the captured interfaces stay closed, `namegate down` opens them");
+        tracing::info!("stopping: what is captured stays closed, `namegate down` opens it");
         tasks.corridors.cancel();
         tasks.serving.close();
         tokio::select! {

@@ -92,6 +92,7 @@ pub(super) fn fixed(settings: &Settings) -> String {
         dns_listen,
         tap,
         capture,
+        local,
         docker,
         gateways,
         record,
@@ -99,7 +100,7 @@ pub(super) fn fixed(settings: &Settings) -> String {
     // What the daemon found out about this machine is not the operator's change.
     let dns = crate::dns::DnsConfig { no_ipv6: false, ..dns.clone() };
     format!(
-        "{ledger:?} {proxy:?} {dns:?} {on_miss:?} {dns_listen:?} {tap:?} {capture:?} {docker:?} {gateways:?} {record:?}"
+        "{ledger:?} {proxy:?} {dns:?} {on_miss:?} {dns_listen:?} {tap:?} {capture:?} {local:?} {docker:?} {gateways:?} {record:?}"
     )
 }
 

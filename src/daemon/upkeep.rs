@@ -1,4 +1,4 @@
-//! What has to be looked after while the gate runs: its own addresses, the ledger's past, the kernel's rules.
+//! What has to be looked after while the gate runs: its own addresses and the ledger's past.
 //!
 //! Must not know connections or questions.
 
@@ -7,25 +7,19 @@ use std::net::{Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::dns::Forwarder;
 use crate::gate::{Gate, Own};
-use crate::nft::{Installed, Plan, Standing};
-use crate::record::{Event, Log, RulesetEvent};
 use crate::sys::{clock, host};
 
 /// How often the ledger is swept; a step costs microseconds.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Leases looked at in one step.
 const SWEEP_BUDGET: usize = 50_000;
-/// How often addresses and rules are read. The kernel rules refuse own addresses by themselves, at once.
+/// How often addresses are read. The kernel rules refuse own addresses by themselves, at once.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// Before another attempt to capture as is wanted.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// Sweeps the ledger until cancelled.
 pub(super) async fn sweep(gate: Arc<Gate>, cancel: CancellationToken) {
@@ -65,57 +59,4 @@ pub(super) async fn follow_own(
         }
         forwarder.set_no_ipv6(!has_ipv6_route());
     }
-}
-
-/// Puts the rules back when somebody took or changed them, until cancelled.
-pub(super) async fn guard_rules(
-    mut installed: Installed,
-    mut wanted: watch::Receiver<Plan>,
-    table: Arc<str>,
-    log: Log,
-    cancel: CancellationToken,
-) {
-    let mut every = interval(LOOK);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => return,
-            Ok(()) = wanted.changed() => {
-                let plan = wanted.borrow_and_update().clone();
-                match installed.replace(&plan).await {
-                    Ok(()) => log.record(ruleset("installed", &table)).await,
-                    Err(error) => {
-                        tracing::error!(error = &error as &dyn std::error::Error, "cannot capture as is wanted now");
-                        wanted.mark_changed();
-                        cancel.run_until_cancelled(sleep(AGAIN)).await;
-                    }
-                }
-                continue;
-            }
-            _ = every.tick() => {}
-        }
-        let what = match installed.verify().await {
-            Ok(Standing::Intact) => continue,
-            Ok(Standing::Missing) => "missing",
-            Ok(Standing::Changed) => "changed",
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot read the ruleset");
-                continue;
-            }
-        };
-        tracing::warn!(%table, what, "the ruleset is not as installed; installing it again");
-        log.record(ruleset(what, &table)).await;
-        match installed.restore().await {
-            Ok(()) => log.record(ruleset("installed", &table)).await,
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "cannot restore the ruleset");
-            }
-        }
-    }
-}
-
-/// Describes a change of the ruleset.
-pub(super) fn ruleset(what: &'static str, table: &Arc<str>) -> Event {
-    Event::Ruleset(RulesetEvent { at: clock::now(), what, table: Arc::clone(table) })
 }

@@ -44,7 +44,8 @@ pub(super) fn read_capture(
     let gateways = gateways::read(&mut section);
     let local = local::read(&mut section, local_port, dns.local_port);
     let elsewhere = !networks.is_empty() || local.is_some() || section.value("gateways").is_some();
-    let interfaces = read_interfaces(&mut section, !elsewhere && section.sheet.errors() == before);
+    let needed = !elsewhere && section.sheet.errors() == before;
+    let interfaces = read_interfaces(&mut section, needed);
     let form = section
         .choice(
             "form",

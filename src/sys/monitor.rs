@@ -88,7 +88,8 @@ impl Monitor {
             return None;
         }
         let name = first_attribute(body.get(4..)?)?;
-        let watched = self.tables.iter().any(|table| table.family == *family && table.name.as_bytes() == name);
+        let watched =
+            self.tables.iter().any(|table| table.family == *family && table.name.as_bytes() == name);
         watched.then_some(if what == NFT_MSG_DELTABLE { Change::Gone } else { Change::Touched })
     }
 

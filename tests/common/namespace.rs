@@ -32,6 +32,19 @@ pub(crate) fn inside(test: &str) -> bool {
     false
 }
 
+/// As [`inside`], for a test that needs several users or control groups: only the machine's root has them.
+pub(crate) fn as_root(test: &str) -> bool {
+    if User::here().is_some() {
+        return inside(test);
+    }
+    if User::MachineRoot.is_to_be_had() {
+        enter(test, User::MachineRoot, Command::new(std::env::current_exe().expect("path of this test")));
+    } else {
+        skip(test, "it needs several users, and so root");
+    }
+    false
+}
+
 /// Who a test is inside its namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum User {
@@ -91,11 +104,7 @@ impl User {
 pub(crate) fn enter(test: &str, user: User, program: Command) {
     let entrance = user.entrance();
     if let Err(why) = probe(&entrance) {
-        let notice = format!("SKIPPED {test}: {why}");
-        assert!(std::env::var_os("NAMEGATE_TEST_ALL").is_none(), "{notice}");
-        // Past the capture of the test harness: a skip that nobody sees is a lie.
-        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("\n{notice}\n"));
-        return;
+        return skip(test, &why);
     }
     let settings = program.get_envs().filter_map(|(name, value)| Some((name, value?)));
     let output = Command::new("timeout")
@@ -113,6 +122,13 @@ pub(crate) fn enter(test: &str, user: User, program: Command) {
     assert!(said.contains("1 passed"), "no test of the name {test}:\n{said}");
     // What it told is seen with `--nocapture`.
     print!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
+fn skip(test: &str, why: &str) {
+    let notice = format!("SKIPPED {test}: {why}");
+    assert!(std::env::var_os("NAMEGATE_TEST_ALL").is_none(), "{notice}");
+    // Past the capture of the test harness: a skip that nobody sees is a lie.
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("\n{notice}\n"));
 }
 
 /// Runs a shell script and returns what it printed.

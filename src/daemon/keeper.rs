@@ -1,0 +1,257 @@
+//! Keeps the kernel's rules as they were installed, whoever changes them, and after control groups that are made
+//! anew.
+//!
+//! The kernel tells of changes, so that what somebody takes away is back at once; a look every few seconds
+//! catches what was not told. Must not know what rules say.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::facts::Tick;
+use crate::nft::{Installed, NftError, Plan, ROUTE_TABLE, Standing};
+use crate::record::{Event, Log, RulesetEvent};
+use crate::sys::clock;
+use crate::sys::monitor::{Change, Monitor, Table};
+
+use super::local::Local;
+
+/// What is kept, and where it is told.
+pub(super) struct Keeper {
+    installed: Installed,
+    /// What is to be captured; as for processes of this host, `local` knows better.
+    wanted: watch::Receiver<Plan>,
+    /// The captured processes of this host.
+    local: Option<Local>,
+    log: Log,
+    /// `None`: the kernel permits no listener, or no longer.
+    monitor: Option<Monitor>,
+    pace: Pace,
+}
+
+impl Keeper {
+    /// Begins to listen for changes. Changes of rules from before are not told.
+    pub(super) fn new(
+        installed: Installed,
+        wanted: watch::Receiver<Plan>,
+        local: Option<Local>,
+        log: Log,
+    ) -> Self {
+        let watched = Table { family: NFPROTO_INET, name: installed.ruleset().table().to_owned() };
+        let monitor = Monitor::open(vec![watched], ROUTE_TABLE);
+        let monitor = monitor.inspect_err(|error| {
+            tracing::warn!(%error, "the kernel does not tell of changes to rules: they are looked at every 5 s");
+        });
+        Self { installed, wanted, local, log, monitor: monitor.ok(), pace: Pace::default() }
+    }
+
+    /// Puts the rules back when somebody took or changed them, until cancelled.
+    pub(super) async fn keep(mut self, cancel: CancellationToken) {
+        let mut every = interval(LOOK);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let wake = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                Ok(()) = self.wanted.changed() => Wake::Wanted,
+                changes = next_group(&mut self.local) => Wake::Groups(changes),
+                change = next_change(&mut self.monitor) => Wake::Told(change),
+                _ = every.tick() => Wake::Look,
+            };
+            match wake {
+                Wake::Wanted => self.follow_wanted(&cancel).await,
+                Wake::Groups(renewed) => self.follow_groups(renewed).await,
+                Wake::Told(Some(Change::Gone)) => self.put_back(Some(Standing::Missing), &mut every).await,
+                Wake::Told(Some(Change::Touched)) | Wake::Look => self.put_back(None, &mut every).await,
+                Wake::Told(None) => {}
+            }
+            if let Some(wait) = self.pace.wait(clock::tick()) {
+                tracing::error!(
+                    table = self.installed.ruleset().table(),
+                    "another program keeps changing the ruleset: what it takes \
+                                away may be away for a second"
+                );
+                if cancel.run_until_cancelled(sleep(wait)).await.is_none() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Looks at the rules, unless it is known already how they stand, and restores them if need be.
+    async fn put_back(&mut self, known: Option<Standing>, every: &mut Interval) {
+        let standing = match known {
+            Some(standing) => Ok(standing),
+            None => self.installed.verify().await,
+        };
+        let what = match standing {
+            Ok(Standing::Intact) => return,
+            Ok(Standing::Missing) => "missing",
+            Ok(Standing::Changed) => "changed",
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot read the ruleset");
+                return;
+            }
+        };
+        // First the rules, then the words.
+        let restored = self.installed.restore().await;
+        self.pace.restored(clock::tick());
+        if restored.is_err() {
+            every.reset_after(BACKOFF);
+        }
+        tracing::warn!(table = self.installed.ruleset().table(), what, "the ruleset was not as installed");
+        self.log.record(ruleset(what, &self.installed)).await;
+        self.tell(restored).await;
+    }
+
+    /// Captures what is wanted now.
+    async fn follow_wanted(&mut self, cancel: &CancellationToken) {
+        let plan = self.wanted.borrow_and_update().clone();
+        let whole = match &mut self.local {
+            Some(local) => {
+                local.besides(plan.config(), plan.form());
+                local.plan().unwrap_or(Ok(plan))
+            }
+            None => Ok(plan),
+        };
+        let replaced = match whole {
+            Ok(plan) => self.installed.replace(&plan).await,
+            Err(error) => Err(error.into()),
+        };
+        if replaced.is_err() {
+            self.wanted.mark_changed();
+            cancel.run_until_cancelled(sleep(BACKOFF)).await;
+        }
+        self.tell(replaced).await;
+    }
+
+    async fn follow_groups(&mut self, renewed: std::io::Result<bool>) {
+        let Some(local) = &mut self.local else { return };
+        match renewed {
+            Err(error) => {
+                tracing::error!(%error, "control groups can no longer be watched: one that is made anew is not captured");
+                local.give_up();
+            }
+            Ok(false) => {
+                tracing::warn!("a captured control group is gone; it is captured again when it comes back");
+                self.log.record(ruleset("cgroup_gone", &self.installed)).await;
+            }
+            Ok(true) => {
+                let replaced = match local.plan() {
+                    Some(Ok(plan)) => self.installed.replace(&plan).await,
+                    Some(Err(error)) => Err(error.into()),
+                    None => return,
+                };
+                match replaced {
+                    Ok(()) => local.settle(),
+                    Err(_) => local.retry(),
+                }
+                self.log.record(ruleset("cgroup_anew", &self.installed)).await;
+                self.tell(replaced).await;
+            }
+        }
+    }
+
+    async fn tell(&self, done: Result<(), NftError>) {
+        match done {
+            Ok(()) => self.log.record(ruleset("installed", &self.installed)).await,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot put the ruleset in force");
+            }
+        }
+    }
+}
+
+enum Wake {
+    Wanted,
+    Groups(std::io::Result<bool>),
+    Told(Option<Change>),
+    Look,
+}
+
+/// Waits for the next word of the kernel; for ever when there is none to be had.
+async fn next_change(monitor: &mut Option<Monitor>) -> Option<Change> {
+    let Some(listening) = monitor else { return std::future::pending().await };
+    match listening.changed().await {
+        Ok(change) => Some(change),
+        Err(error) => {
+            tracing::warn!(%error, "the kernel no longer tells of changes to rules: they are looked at every 5 s");
+            *monitor = None;
+            None
+        }
+    }
+}
+
+async fn next_group(local: &mut Option<Local>) -> std::io::Result<bool> {
+    match local {
+        Some(local) => local.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Describes a change of the ruleset.
+pub(super) fn ruleset(what: &'static str, installed: &Installed) -> Event {
+    Event::Ruleset(RulesetEvent { at: clock::now(), what, table: installed.ruleset().table().into() })
+}
+
+/// How often rules are put back: at once, unless somebody takes them away again and again.
+#[derive(Debug, Default)]
+struct Pace(VecDeque<Tick>);
+
+impl Pace {
+    fn restored(&mut self, now: Tick) {
+        self.0.push_back(now);
+        if self.0.len() > AT_ONCE {
+            self.0.pop_front();
+        }
+    }
+
+    /// How long to wait before the next time.
+    fn wait(&mut self, now: Tick) -> Option<Duration> {
+        let oldest = *self.0.front()?;
+        let crowded = self.0.len() == AT_ONCE && now.since(oldest) < CROWD;
+        crowded.then(|| {
+            self.0.clear();
+            BACKOFF
+        })
+    }
+}
+
+/// How often the rules are looked at though nothing was told.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Restorations in [`CROWD`] that are no accident any more: somebody fights.
+const AT_ONCE: usize = 8;
+const CROWD: Duration = Duration::from_secs(2);
+
+/// Each restoration keeps a core busy for about 30 ms.
+const BACKOFF: Duration = Duration::from_secs(1);
+
+/// Of `netfilter.h`.
+const NFPROTO_INET: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fight_is_told_from_accidents() {
+        let at = |millis: u64| Tick::from_nanos(millis * 1_000_000);
+        let mut pace = Pace::default();
+        for second in 1..20 {
+            pace.restored(at(second * 1000));
+            assert_eq!(pace.wait(at(second * 1000)), None);
+        }
+        for time in 0..7 {
+            pace.restored(at(30_000 + time * 50));
+        }
+        assert_eq!(pace.wait(at(30_400)), None);
+        pace.restored(at(30_400));
+        assert_eq!(pace.wait(at(30_400)), Some(BACKOFF));
+        // After the wait it begins anew.
+        assert_eq!(pace.wait(at(31_400)), None);
+    }
+}

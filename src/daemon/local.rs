@@ -1,0 +1,169 @@
+//! Who is meant by `capture.local` on this machine, and what becomes of it while the gate runs.
+//!
+//! Must not know how rules are written or sockets served.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::dns::Upstream;
+use crate::nft::{CaptureConfig, Cgroup, Form, Locals, Plan, PlanError};
+use crate::settings::{LocalSettings, LocalWho, Settings};
+use crate::sys::cgroup::{Change, Group, Groups};
+
+use super::Error;
+
+/// The captured processes of this host.
+#[derive(Debug)]
+pub(super) struct Local {
+    settings: LocalSettings,
+    users: Vec<u32>,
+    /// `None`: no group is captured.
+    groups: Option<Groups>,
+    /// What is captured besides, and in which form.
+    rest: Option<(CaptureConfig, Form)>,
+    gate: u32,
+    /// Groups that were made anew and are not in the rules yet; they stand still.
+    waiting: Vec<Change>,
+    /// When the rules are tried again for them.
+    again: Option<Instant>,
+    /// The kernel no longer tells of groups.
+    deaf: bool,
+}
+
+impl Local {
+    /// Finds out who is meant; none when nobody of this host is captured.
+    ///
+    /// # Errors
+    /// A user or a control group that is not there, or a resolver that would be asked by way of the gate itself.
+    pub(super) fn find(settings: &Settings) -> Result<Option<Self>, Error> {
+        let Some(local) = settings.local.clone() else { return Ok(None) };
+        let gate = rustix::process::geteuid().as_raw();
+        let (mut users, mut groups) = (Vec::new(), None);
+        match &local.who {
+            LocalWho::AllButGate => {
+                check_resolver(&settings.dns.upstreams)?;
+                if gate == 0 {
+                    tracing::warn!("the gate runs as root: every process of root is exempt from it");
+                }
+            }
+            LocalWho::These { users: names, cgroups } => {
+                users = names.iter().map(|name| number(name)).collect::<Result<_, _>>()?;
+                users.sort_unstable();
+                users.dedup();
+                if !cgroups.is_empty() {
+                    groups = Some(Groups::hold(cgroups)?);
+                }
+            }
+        }
+        Ok(Some(Self {
+            settings: local,
+            users,
+            groups,
+            rest: None,
+            gate,
+            waiting: Vec::new(),
+            again: None,
+            deaf: false,
+        }))
+    }
+
+    /// Returns the ports of the listeners: TCP, DNS.
+    pub(super) fn ports(&self) -> [u16; 2] {
+        [self.settings.proxy_port, self.settings.dns_port]
+    }
+
+    /// Returns what is captured, with these processes.
+    pub(super) fn with(&self, rest: &CaptureConfig) -> CaptureConfig {
+        let who = match self.settings.who {
+            LocalWho::AllButGate => Locals::AllButGate,
+            LocalWho::These { .. } => {
+                let groups = self.groups.iter().flat_map(Groups::all);
+                Locals::These { users: self.users.clone(), cgroups: groups.map(cgroup).collect() }
+            }
+        };
+        CaptureConfig { local: Some(self.settings.config(who, self.gate)), ..rest.clone() }
+    }
+
+    /// Remembers what is captured besides, for [`Local::plan`].
+    pub(super) fn besides(&mut self, rest: &CaptureConfig, form: Form) {
+        self.rest = Some((rest.clone(), form));
+    }
+
+    /// Returns the plan for the groups that there are now; none before there was one.
+    pub(super) fn plan(&self) -> Option<Result<Plan, PlanError>> {
+        let (rest, form) = self.rest.as_ref()?;
+        Some(Plan::new(self.with(rest), *form))
+    }
+
+    /// Waits until a captured group is removed (false), or made anew and needs new rules (true).
+    ///
+    /// # Errors
+    /// Groups can no longer be watched.
+    pub(super) async fn changed(&mut self) -> io::Result<bool> {
+        if let Some(again) = self.again {
+            sleep_until(again).await;
+            return Ok(true);
+        }
+        let Some(groups) = self.groups.as_mut().filter(|_| !self.deaf) else {
+            return std::future::pending().await;
+        };
+        let changes = groups.changes().await?;
+        let anew = |change: &Change| match change {
+            Change::Anew { .. } => true,
+            Change::Gone { .. } => false,
+        };
+        let renewed = changes.iter().any(anew);
+        self.waiting.extend(changes.into_iter().filter(anew));
+        self.again = renewed.then(|| Instant::now() + RETRY);
+        Ok(renewed)
+    }
+
+    /// The rules are in force for every group that there is: they may run.
+    pub(super) fn settle(&mut self) {
+        self.waiting.clear();
+        self.again = None;
+    }
+
+    /// The rules could not be put in force: they are tried again.
+    pub(super) fn retry(&mut self) {
+        self.again = Some(Instant::now() + RETRY);
+    }
+
+    /// Watches groups no longer. Those that were there stay held, for their rules.
+    pub(super) fn give_up(&mut self) {
+        self.deaf = true;
+    }
+}
+
+fn cgroup(group: Group) -> Cgroup {
+    let Group { id, level, descriptor } = group;
+    Cgroup { id, level, holder: std::process::id(), descriptor }
+}
+
+/// Looks a user up, by number or name.
+fn number(name: &str) -> Result<u32, Error> {
+    if let Ok(uid) = name.parse() {
+        return Ok(uid);
+    }
+    match nix::unistd::User::from_name(name) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        Ok(None) => Err(Error::NoUser { name: name.to_owned() }),
+        Err(error) => Err(Error::System { action: "look up a user", source: error.into() }),
+    }
+}
+
+/// With everybody captured, a resolver on this host asks by way of the gate, which would ask it again: for ever.
+fn check_resolver(upstreams: &[Upstream]) -> Result<(), Error> {
+    if !upstreams.contains(&Upstream::System) {
+        return Ok(());
+    }
+    match crate::dns::system_nameservers()?.into_iter().find(|server| server.ip().is_loopback()) {
+        Some(server) => Err(Error::ResolverLoop { server: server.ip() }),
+        None => Ok(()),
+    }
+}
+
+/// From a try to put rules in force to the next.
+const RETRY: Duration = Duration::from_secs(1);
