@@ -11,7 +11,7 @@
 mod common;
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::far::Far;
 use common::namespace::inside;
@@ -552,6 +552,83 @@ fn a_killed_gate_or_a_lost_table_leaks_nothing_with_transparent_sockets() {
     if inside("a_killed_gate_or_a_lost_table_leaks_nothing_with_transparent_sockets") {
         nothing_leaks_without_a_gate(true);
     }
+}
+
+/// What other programs do to rules, and the gate undoes.
+const CHANGES: [&str; 7] = [
+    "nft flush ruleset",
+    "nft delete table inet namegate",
+    "nft flush chain inet namegate forward",
+    "nft insert rule inet namegate early accept",
+    "nft delete element inet namegate captured '{ \"br-egress\" }'",
+    "ip rule del iif br-egress prohibit",
+    "ip -6 rule del iif br-egress prohibit",
+];
+
+/// How the rules stand, as far as it matters.
+fn standing(world: &World) -> String {
+    world.gateway("nft -s list ruleset; ip rule show; ip -6 rule show")
+}
+
+#[test]
+fn rules_that_somebody_takes_away_are_back_at_once_and_nothing_leaks_meanwhile() {
+    if !inside("rules_that_somebody_takes_away_are_back_at_once_and_nothing_leaks_meanwhile") {
+        return;
+    }
+    let (mut world, _far) = world();
+    world.gateway("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+    let gate = world.start_gate(RULES);
+    let intact = standing(&world);
+    // A flood that would be seen on the far side.
+    let flood = "import socket\n\
+        four = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+        six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\n\
+        while True:\n\
+        \x20   for s, a in ((four, '203.0.113.10'), (six, '2001:db8:1::10')):\n\
+        \x20       try: s.sendto(b'x', (a, 9999))\n\
+        \x20       except OSError: pass\n";
+    world.spawn("c1", "flood", "python3", &["-c", flood]);
+    let mut slowest = Duration::ZERO;
+    for change in CHANGES.iter().cycle().take(2 * CHANGES.len()) {
+        let seen = gate.events("ruleset").len();
+        let began = Instant::now();
+        world.gateway(change);
+        wait_until(change, Duration::from_secs(1), || standing(&world) == intact);
+        slowest = slowest.max(began.elapsed());
+        wait_until("the log tells of it", Duration::from_secs(3), || {
+            gate.events("ruleset").len() >= seen + 2
+        });
+        let told: Vec<String> = gate.events("ruleset")[seen..].iter().map(|line| line.to_string()).collect();
+        assert!(told[0].contains("missing") || told[0].contains("changed"), "{change}: {told:?}");
+        // Slower than a fight.
+        sh("sleep 0.3");
+    }
+    println!("rules were back within {slowest:?}");
+    assert_eq!(leaked(&world), 0, "packets passed while rules were away");
+    // Its own work does not wake it again.
+    let seen = gate.events("ruleset").len();
+    sh("sleep 2");
+    assert_eq!(gate.events("ruleset").len(), seen);
+}
+
+#[test]
+fn somebody_who_takes_rules_away_again_and_again_is_told_of() {
+    if !inside("somebody_who_takes_rules_away_again_and_again_is_told_of") {
+        return;
+    }
+    let (mut world, _far) = world();
+    let gate = world.start_gate(RULES);
+    let fighter = world.spawn("gw", "fighter", "sh", &["-c", "while :; do nft flush ruleset; done"]);
+    let log = world.path("gate.log");
+    let told = || fs::read_to_string(&log).is_ok_and(|log| log.contains("another program keeps changing"));
+    wait_until("it is told", Duration::from_secs(10), told);
+    world.end(fighter, Signal::KILL);
+    wait_until("the rules are back", Duration::from_secs(5), || {
+        world.gateway("nft list tables").contains("inet namegate")
+    });
+    assert!(world.curl("c1", "https://good.example.com/").greeted());
+    let count = gate.events("ruleset").len();
+    assert!(count < 200, "{count} lines about a fight");
 }
 
 #[test]
