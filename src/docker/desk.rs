@@ -39,14 +39,14 @@ pub(super) fn desk() -> (Asker, Attendant) {
 }
 
 impl Asker {
-    /// Waits for the end of a look that begins after this call.
-    pub(super) async fn fresh(&self) {
-        let Ok(_place) = self.desk.waiting.try_acquire() else { return };
+    /// Waits for the end of a look that begins after this call, and says whether there was one.
+    pub(super) async fn fresh(&self) -> bool {
+        let Ok(_place) = self.desk.waiting.try_acquire() else { return false };
         let begun = self.desk.begun.load(Ordering::SeqCst);
         self.desk.wanted.notify_one();
         let mut ended = self.ended.clone();
         // Nobody looks any more, or the look takes too long: what is known must do.
-        let _ = timeout(MAX_WAIT, ended.wait_for(|&number| number > begun)).await;
+        matches!(timeout(MAX_WAIT, ended.wait_for(|&number| number > begun)).await, Ok(Ok(_)))
     }
 }
 

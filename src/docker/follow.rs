@@ -41,9 +41,10 @@ impl View {
     /// Waits for the end of a look that begins after this call, at most 2 seconds: for a client that the picture does
     /// not show. There are at most 10 looks a second however many ask, and beyond 64 that wait the others make do with
     /// what is known. Docker shows a container some milliseconds after its first process began: who is in a hurry may
-    /// have to ask again.
-    pub async fn fresh(&self) {
-        self.asker.fresh().await;
+    /// have to ask again, but only when this says that there was a look: else it returned at once, and asking again
+    /// would go round and round without waiting.
+    pub async fn fresh(&self) -> bool {
+        self.asker.fresh().await
     }
 }
 
