@@ -104,9 +104,10 @@ pub(super) fn news(view: View, residents: Arc<Residents>, log: Log) -> who::News
             // Docker shows a container some milliseconds after its first process began.
             let deadline = Instant::now() + PATIENCE;
             while Instant::now() < deadline {
-                view.fresh().await;
+                let looked = view.fresh().await;
                 tell(&view, &residents, &log).await;
-                if !residents.may_be_new(address) {
+                // Without a look nothing is new: too many wait, or nobody looks.
+                if !looked || !residents.may_be_new(address) {
                     return;
                 }
             }

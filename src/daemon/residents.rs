@@ -10,11 +10,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::docker::{NetworkState, Picture};
+use crate::docker::{NetworkState, OVERSIZED, Picture};
 use crate::facts::Container;
 use crate::gate::{Gate, Policy, Roster, Rule};
 use crate::record::{Event, PolicyEvent};
-use crate::settings::{deny_all, label_rules};
+use crate::settings::{ALLOW, deny_all, label_rules};
 use crate::sys::clock;
 
 /// Makes policies. The only one who puts them in force.
@@ -77,7 +77,7 @@ impl Residents {
         }
         let roster = Roster::clone(&state.roster).within(subnets(&picture));
         state.roster = Arc::new(roster.succeed(&picture.containers, clock::tick()));
-        let events = if self.labels { state.read_labels(&picture.containers) } else { Vec::new() };
+        let events = state.read_labels(&picture.containers, self.labels);
         state.seen = Some(picture);
         self.put_in_force(&state);
         events
@@ -100,13 +100,21 @@ impl Residents {
 }
 
 impl State {
-    /// Makes rules of labels. Who has a broken one is denied everything, and told of once.
-    fn read_labels(&mut self, containers: &[Arc<Container>]) -> Vec<Event> {
+    /// Makes rules of labels, where they are rules. Who has a broken one is denied everything, and told of once; so is
+    /// who has more labels than could be kept: one that is missing may be the one that a rule denies.
+    fn read_labels(&mut self, containers: &[Arc<Container>], are_rules: bool) -> Vec<Event> {
         let mut events = Vec::new();
         self.rules.clear();
         self.told.retain(|id| containers.iter().any(|container| container.id == *id));
         for container in containers {
-            match label_rules(container) {
+            let rules = if container.label(ALLOW) == Some(OVERSIZED) {
+                Err("it has more labels than are read".to_owned())
+            } else if are_rules {
+                label_rules(container)
+            } else {
+                Ok(Vec::new())
+            };
+            match rules {
                 Ok(rules) => self.rules.extend(rules.into_iter().map(Arc::new)),
                 Err(why) => {
                     self.rules.extend(deny_all(container).map(Arc::new));

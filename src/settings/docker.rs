@@ -94,6 +94,11 @@ pub(super) fn client(text: &str) -> Option<Result<ClientMatch, Complaint>> {
             bad("not the name of a Compose service", "\"service:web\", as it stands in the Compose file")
         }
         "label" => match who.split_once('=') {
+            Some((key, value)) if key.len() > LONGEST_KEY || value.len() > LONGEST_LABEL => {
+                let what =
+                    format!("a key of {} or a value of {} bytes is never read", key.len(), value.len());
+                Err(Complaint::new(what).hint(format!("at most {LONGEST_KEY} and {LONGEST_LABEL} bytes")))
+            }
             Some((key, value)) if !key.is_empty() && key.trim() == key => {
                 Ok(ClientMatch::Label { key: key.into(), value: value.into() })
             }
@@ -183,7 +188,10 @@ fn rule(container: &Container, action: Action, by: MatchBy, name: Pattern, ports
 }
 
 /// The label whose value is a list of names, as `exec --allow` takes them.
-const ALLOW: &str = "namegate.allow";
+pub const ALLOW: &str = "namegate.allow";
+
+/// Bytes of a label's key that are read.
+const LONGEST_KEY: usize = 256;
 
 /// Bytes of a label that are read; some 150 names.
 const LONGEST_LABEL: usize = 4_096;

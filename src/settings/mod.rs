@@ -39,7 +39,7 @@ use crate::proxy::ProxyConfig;
 use crate::record::{RecordConfig, Target};
 
 pub use arguments::{Arguments, from_arguments};
-pub use docker::{DockerSettings, deny_all, label_rules};
+pub use docker::{ALLOW, DockerSettings, deny_all, label_rules};
 pub use finding::{Finding, Place, Report, Severity};
 pub use local::{LocalSettings, LocalWho};
 pub use sandbox::{CheckedSandbox, SandboxArguments, SandboxSettings, sandbox};
