@@ -92,6 +92,21 @@ pub fn scope(open: &[PathBuf]) -> io::Result<Scoped> {
     Ok(Scoped { signals, sockets })
 }
 
+/// Returns the version of the kernel's Landlock interface; `None`: it has none, or it is switched off.
+#[expect(unsafe_code, reason = "no safe wrapper asks for the version alone")]
+pub fn landlock_version() -> Option<u32> {
+    const VERSION: libc::c_long = 1; // LANDLOCK_CREATE_RULESET_VERSION
+    // SAFETY: with this flag the call takes no structure and makes no descriptor.
+    let answer = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0_usize, 0_usize, VERSION) };
+    u32::try_from(answer).ok().filter(|version| *version > 0)
+}
+
+/// Whether the kernel has filters of system calls (seccomp(2)).
+pub fn has_call_filters() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail")
+        .is_ok_and(|actions| actions.contains("errno"))
+}
+
 /// Adds one Landlock domain; says whether the kernel knows all of it.
 fn restrict(scopes: BitFlags<Scope>, accesses: BitFlags<AccessFs>, open: &[PathBuf]) -> io::Result<bool> {
     let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
