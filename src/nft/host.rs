@@ -58,25 +58,42 @@ impl Facts {
 ///
 /// Whatever would make the ruleset miss packets, lose them, or not load; with `NftError::hint` for a cure.
 pub fn choose(config: &CaptureConfig, facts: &Facts) -> Result<Form, NftError> {
-    check_means(facts)?;
-    for (name, link) in &facts.links {
-        check_link(name, link.as_ref())?;
+    if let Some(objection) = objections(config, facts).into_iter().next() {
+        return Err(objection);
     }
-    if let DnsCapture::External(resolvers) = &config.dns
-        && let Some(&address) = resolvers.iter().find(|r| !facts.addresses.contains(&r.ip()))
+    Ok(suggested(config, facts))
+}
+
+/// Lists everything that speaks against capturing here, the gravest first.
+pub fn objections(config: &CaptureConfig, facts: &Facts) -> Vec<NftError> {
+    let mut found = Vec::new();
+    found.extend(check_means(facts).err());
+    found.extend(facts.links.iter().filter_map(|(name, link)| check_link(name, link.as_ref()).err()));
+    if let DnsCapture::External(resolvers) = &config.dns {
+        let elsewhere = resolvers.iter().filter(|resolver| !facts.addresses.contains(&resolver.ip()));
+        found.extend(elsewhere.map(|&address| NftError::ResolverElsewhere { address }));
+    }
+    if let (FormChoice::Tproxy, Some(name), Some(switches)) =
+        (config.form, bridge(facts), switches(facts.bridge_filtering))
     {
-        return Err(NftError::ResolverElsewhere { address });
+        found.push(NftError::TproxyOnBridge { name: name.to_owned(), switches });
     }
-    let switches = switches(facts.bridge_filtering);
+    found
+}
+
+/// The form that fits, if any does.
+pub fn suggested(config: &CaptureConfig, facts: &Facts) -> Form {
+    let filtered = bridge(facts).is_some() && switches(facts.bridge_filtering).is_some();
+    match config.form {
+        FormChoice::Redirect => Form::Redirect,
+        FormChoice::Auto if filtered => Form::Redirect,
+        FormChoice::Auto | FormChoice::Tproxy => Form::Tproxy,
+    }
+}
+
+fn bridge(facts: &Facts) -> Option<&str> {
     let bridge = facts.links.iter().find(|(_, link)| link.as_ref().is_some_and(|link| link.bridge));
-    match (config.form, bridge, switches) {
-        (FormChoice::Redirect, _, _) | (FormChoice::Auto, Some(_), Some(_)) => Ok(Form::Redirect),
-        (FormChoice::Tproxy, Some((name, _)), Some(switches)) => {
-            Err(NftError::TproxyOnBridge { name: name.clone(), switches })
-        }
-        (FormChoice::Auto | FormChoice::Tproxy, None, _)
-        | (FormChoice::Auto | FormChoice::Tproxy, Some(_), None) => Ok(Form::Tproxy),
-    }
+    bridge.map(|(name, _)| name.as_str())
 }
 
 fn check_means(facts: &Facts) -> Result<(), NftError> {

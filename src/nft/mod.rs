@@ -5,12 +5,14 @@
 //! connections, questions, names or verdicts.
 
 mod apply;
+mod compare;
 mod error;
 mod host;
 mod inside;
 mod listing;
 mod local;
 mod netfilter;
+mod others;
 mod plan;
 mod queries;
 mod route;
@@ -19,11 +21,13 @@ mod ruleset;
 pub(crate) mod scripted;
 
 pub use apply::{Installed, Leftovers, Standing, remove_leftovers};
+pub use compare::{Difference, compare};
 pub use error::NftError;
-pub use host::{Facts, choose};
+pub use host::{Facts, choose, objections, suggested};
 pub use inside::inside;
 pub use local::{Cgroup, LocalConfig, Locals};
 pub use netfilter::{Netfilter, Nft, NftVersion, Pending, loader};
+pub use others::{BaseChain, Known, Mention};
 pub use plan::{CaptureConfig, DnsCapture, Form, FormChoice, Plan, PlanError};
 pub use route::{Family, Piece, ROUTE_TABLE, Steering};
 pub use ruleset::{MARK, Ruleset};

@@ -14,6 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use super::error::NftError;
+use super::others::{self, BaseChain, Known};
 use super::route::{self, Piece, Steering};
 
 /// An answer that is on its way.
@@ -74,6 +75,20 @@ impl Default for Nft {
 }
 
 impl Nft {
+    /// Lists the base chains of every table, and which of them know about us.
+    ///
+    /// # Errors
+    ///
+    /// `nft` is missing, refuses, or says something else than JSON.
+    pub async fn base_chains(&self, known: &Known<'_>) -> Result<Vec<BaseChain>, NftError> {
+        // Without the elements of sets, which may be many.
+        let said = self.ask("list the ruleset", &["-j", "-t", "list", "ruleset"], "").await?;
+        others::parse(&said, known).ok_or_else(|| NftError::Refused {
+            action: "list the ruleset",
+            said: "it said something else than a ruleset".to_owned(),
+        })
+    }
+
     async fn ask(&self, action: &'static str, arguments: &[&str], script: &str) -> Result<String, NftError> {
         let program = loader().ok_or(NftError::NotInstalled)?;
         let output = run(&program, arguments, script, self.timeout).await?;
