@@ -6,6 +6,10 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use socket2::{Domain, Protocol, Type};
+
+use crate::sys::process;
+
 /// What stands in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
@@ -92,6 +96,20 @@ impl Diagnosis {
     pub fn of_refusal(error: &io::Error) -> Self {
         let same = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
         Self::of(same, &Facts::read())
+    }
+
+    /// Tries it: a copy of this process makes a user and a network namespace of its own, and uses a right over it.
+    /// `Ok`: that works here.
+    ///
+    /// # Errors
+    /// What stands in the way. A process with threads cannot be copied, and is told `Obstacle::Unknown`.
+    pub fn of_this_machine() -> Result<(), Self> {
+        let tried = process::in_a_copy(|| {
+            process::enter_own_network()?;
+            // AppArmor lets the namespace be made, and takes the rights over it away.
+            socket2::Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).map(drop)
+        });
+        tried.map_err(|error| Self::of_refusal(&error))
     }
 
     /// Returns the next step.
