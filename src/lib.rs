@@ -3,8 +3,8 @@
 //!
 //! Rooms, from the ground up: `facts` are the nouns; `wire` turns bytes into facts; `gate` turns facts
 //! into a verdict; `sys` is the kernel; `record` keeps what happened; `who` tells whose a flow is; `docker`
-//! knows containers; `proxy`, `dns` and `nft` carry
-//! verdicts out; `settings` reads what the operator wants; `daemon` is where they meet; `demo` tries to get
+//! knows containers; `proxy`, `dns` and `nft` carry verdicts out; `settings` reads what the operator wants;
+//! `daemon` is where they meet; `doctor` says what is wrong; `demo` tries to get
 //! past it; `cli` speaks.
 
 pub mod cli;
@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod demo;
 pub mod dns;
 pub mod docker;
+pub mod doctor;
 pub mod facts;
 pub mod gate;
 pub mod nft;

@@ -121,7 +121,7 @@ fn a_sound_file_is_fine() {
 
 #[test]
 fn help_is_for_people() {
-    for command in ["exec", "demo", "serve", "check", "rules", "explain", "down", "completions"] {
+    for command in ["exec", "demo", "serve", "check", "rules", "explain", "doctor", "down", "completions"] {
         insta::assert_snapshot!(format!("help_{command}"), said(&[command, "--help"]));
     }
     insta::assert_snapshot!("help", said(&["--help"]));

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use namegate::doctor::{Code, Severity};
 use namegate::gate::Reason;
 
 fn root() -> &'static Path {
@@ -79,6 +80,17 @@ fn every_reason_is_explained() {
 }
 
 #[test]
+fn every_finding_of_the_doctor_is_explained() {
+    let text = read("docs/doctor.md");
+    for code in Code::ALL {
+        let row = format!("| `{code}` | {} | {} |", code.severity().as_str(), code.why());
+        assert!(text.contains(&row), "{row}");
+    }
+    let rows = text.lines().filter(|line| line.starts_with("| `")).count();
+    assert_eq!(rows, Code::ALL.len() + Severity::ALL.len());
+}
+
+#[test]
 fn every_link_leads_somewhere() {
     let documents = [
         "README.md",
@@ -86,6 +98,7 @@ fn every_link_leads_somewhere() {
         "docs/gaps.md",
         "docs/promises.md",
         "docs/reasons.md",
+        "docs/doctor.md",
         "docs/out-of-scope.md",
     ];
     for document in documents {

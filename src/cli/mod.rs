@@ -5,6 +5,7 @@
 mod check;
 mod completions;
 mod demo;
+mod doctor;
 mod exec;
 mod explain;
 mod hints;
@@ -46,6 +47,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(arguments) => check::check(arguments, &mut screen),
         Command::Rules(arguments) => rules::rules(arguments, &mut screen),
         Command::Explain(arguments) => explain::explain(arguments, &mut screen),
+        Command::Doctor(arguments) => doctor::doctor(arguments, &mut screen),
         Command::Down => serve::down(&mut screen),
         Command::Completions(arguments) => completions::completions(arguments, &mut screen),
     });
@@ -66,6 +68,7 @@ fn start_tracing(cli: &Cli, screen: &Screen) -> Result<(), Failure> {
             | Command::Check(_)
             | Command::Rules(_)
             | Command::Explain(_)
+            | Command::Doctor(_)
             | Command::Down
             | Command::Completions(_),
         ) => "info",

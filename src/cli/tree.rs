@@ -43,6 +43,8 @@ pub(super) enum Command {
     Rules(RulesArgs),
     /// Walk a connection through the policy, step by step, without sending anything
     Explain(ExplainArgs),
+    /// Look at this machine and the configuration: what is wrong, worst first, each with the exact fix
+    Doctor(DoctorArgs),
     /// Remove what a gate that is gone left in the kernel (stop a running one first)
     Down,
     /// Print a completion script for a shell
@@ -251,6 +253,20 @@ pub(super) struct ExplainArgs {
     /// What the client wants: a URL, or a name
     #[arg(value_name = "URL-or-NAME")]
     pub(super) target: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Reads only. Run it as root: what it may not see is told as UNSEEN.\n\
+                        Exit code 0: nothing found (advice counts for nothing). 1: a leak, something broken, or a risk. \
+                        2: a faulty configuration. 3: something that matters could not be looked at.")]
+pub(super) struct DoctorArgs {
+    /// Configuration file [default: /etc/namegate/namegate.toml, if it is there]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Print findings as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,0 +1,143 @@
+//! Whether our rules are in force, and what holds traffic if they are not.
+//!
+//! Must not know other tables than ours.
+
+use crate::doctor::facts::Facts;
+use crate::doctor::finding::{Code, Finding};
+use crate::nft::{Difference, Family, Form, FormChoice, Piece, Steering};
+use crate::settings::{Settings, TABLE};
+use crate::sys::listeners::Transport;
+
+use super::known;
+
+pub(super) fn check(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>) {
+    let table = known(&facts.table, "ruleset", found);
+    let steering = known(&facts.steering, "policy routing", found);
+    let unfenced = steering.map(|steering| unfenced(settings, facts, steering, found)).unwrap_or_default();
+    match table {
+        Some(Some(difference)) => not_in_force(difference, &unfenced, found),
+        Some(None) => {
+            for place in unfenced.iter().map(|(interface, family)| place(interface, *family)) {
+                found.push(Finding::new(
+                    Code::FenceMissing,
+                    &place,
+                    format!("{place} is routed, and has no `prohibit` rule"),
+                    "restart namegate serve: it puts the fence up again",
+                ));
+            }
+            gate(settings, facts, found);
+            if let Some(steering) = steering {
+                home(settings, facts, steering, found);
+            }
+        }
+        None => {}
+    }
+}
+
+/// The captured interfaces, by family, that this host routes for without a fence of ours.
+fn unfenced(
+    settings: &Settings,
+    facts: &Facts,
+    steering: &Steering,
+    found: &mut Vec<Finding>,
+) -> Vec<(String, Family)> {
+    let mut open = Vec::new();
+    let captured = facts.forwarding.iter().filter(|one| settings.capture.interfaces.contains(&one.interface));
+    for one in captured {
+        for (family, routed) in [(Family::V4, &one.ipv4), (Family::V6, &one.ipv6)] {
+            let place = place(&one.interface, family);
+            let Some(routed) = known(routed, &format!("forwarding of {place}"), found) else { continue };
+            if *routed && !steering.contains(&(family, Piece::Fence(one.interface.clone()))) {
+                open.push((one.interface.clone(), family));
+            }
+        }
+    }
+    open
+}
+
+fn place(interface: &str, family: Family) -> String {
+    match family {
+        Family::V4 => format!("{interface}, IPv4"),
+        Family::V6 => format!("{interface}, IPv6"),
+    }
+}
+
+fn not_in_force(difference: &Difference, unfenced: &[(String, Family)], found: &mut Vec<Finding>) {
+    let (code, what, fix) = match difference {
+        Difference::Missing => (
+            Code::TableMissing,
+            format!("there is no table inet {TABLE}"),
+            "systemctl start namegate, or namegate serve --config FILE",
+        ),
+        Difference::Other(what) => (
+            Code::TableDiffers,
+            format!("table inet {TABLE} is not that of this configuration: {what}"),
+            "systemctl restart namegate, or end namegate serve and start it with this configuration",
+        ),
+    };
+    for (interface, family) in unfenced {
+        let place = place(interface, *family);
+        found.push(Finding::new(
+            Code::ForwardingUnfenced,
+            &place,
+            format!("{what}, and {place} is routed"),
+            format!("{}, then start namegate serve", fence(interface, *family)),
+        ));
+    }
+    found.push(Finding::new(code, format!("inet {TABLE}"), what, fix));
+}
+
+/// The command that stops the leak at once: a fence like that of serve, which `down` then removes as well.
+fn fence(interface: &str, family: Family) -> String {
+    let six = match family {
+        Family::V4 => "",
+        Family::V6 => "-6 ",
+    };
+    format!("ip {six}rule add iif {interface} priority 101 protocol 78 prohibit")
+}
+
+/// Whether somebody listens where the rules lead.
+fn gate(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>) {
+    let Some(services) = known(&facts.services, "listening sockets", found) else { return };
+    let port = settings.capture.proxy_port;
+    let mut there =
+        services.iter().filter(|one| one.transport == Transport::Tcp && one.address.port() == port);
+    let fix = "systemctl start namegate, or namegate serve --config FILE";
+    let subject = format!("port {port}");
+    match there.next().map(|service| &service.holder) {
+        None => found.push(Finding::new(
+            Code::GateNotRunning,
+            subject,
+            format!("nobody listens on port {port}"),
+            fix,
+        )),
+        Some(Some(holder)) if !holder.name.starts_with("namegate") => {
+            let what = format!("{} (process {}) listens on port {port}", holder.name, holder.pid);
+            found.push(Finding::new(Code::GateNotRunning, subject, what, format!("end it, then {fix}")));
+        }
+        Some(_) => {}
+    }
+}
+
+/// Whether marked packets find home, where the form marks them.
+fn home(settings: &Settings, facts: &Facts, steering: &Steering, found: &mut Vec<Finding>) {
+    let marks = match (settings.capture.form, form(settings, facts)) {
+        (FormChoice::Tproxy, _) | (FormChoice::Auto, Some(Form::Tproxy)) => true,
+        (FormChoice::Redirect, _) | (FormChoice::Auto, Some(Form::Redirect) | None) => false,
+    };
+    if marks && !steering.contains(&(Family::V4, Piece::Home)) {
+        found.push(Finding::new(
+            Code::HomeMissing,
+            "fwmark 0x4e47",
+            "the routing rule or route that brings captured packets to the gate is not there",
+            "systemctl restart namegate: it puts them back",
+        ));
+    }
+}
+
+/// The form that serve chooses here.
+pub(super) fn form(settings: &Settings, facts: &Facts) -> Option<Form> {
+    let links = facts.links.as_ref().ok()?.clone();
+    let seen = crate::nft::Facts { links, bridge_filtering: facts.bridge_filtering, ..Default::default() };
+    Some(crate::nft::suggested(&settings.capture, &seen))
+}

@@ -1,0 +1,208 @@
+//! What can be seen of a machine, as far as it could be seen.
+//!
+//! Nouns only: must not know how they are looked at nor what follows from them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use crate::nft::{BaseChain, Difference, NftVersion, Steering};
+use crate::sys::host::{BridgeFiltering, Link};
+use crate::sys::interfaces::Interface;
+use crate::sys::listeners::{Holder, Transport};
+
+/// Something that was seen, or why it was not.
+pub type Seen<T> = Result<T, String>;
+
+/// All of it.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Who looks.
+    pub looker: Looker,
+    /// The `nft` that would be run; none: not installed.
+    pub nft: Seen<Option<NftVersion>>,
+    /// Interfaces, ours and others.
+    pub interfaces: Seen<Vec<Interface>>,
+    /// Each configured interface, and what there is under that name.
+    pub links: Seen<Vec<(String, Option<Link>)>>,
+    /// Whether bridged frames meet the IP hooks.
+    pub bridge_filtering: BridgeFiltering,
+    /// Whether packets are routed that enter by each configured interface.
+    pub forwarding: Vec<Forwarding>,
+    /// How our table compares with the configuration's; none: it is the same.
+    pub table: Seen<Option<Difference>>,
+    /// Our policy routing.
+    pub steering: Seen<Steering>,
+    /// The base chains of all tables.
+    pub chains: Seen<Vec<BaseChain>>,
+    /// Whether rules of iptables-legacy are in force.
+    pub legacy_tables: Seen<bool>,
+    /// Sockets that wait for strangers.
+    pub services: Seen<Vec<Service>>,
+    /// The name servers of this host (resolv.conf(5)).
+    pub name_servers: Seen<Vec<IpAddr>>,
+    /// The clock.
+    pub clock: Clock,
+    /// What there is enough of.
+    pub limits: Limits,
+    /// What `exec` needs.
+    pub sandbox: SandboxFacts,
+    /// Files and folders that the configuration names.
+    pub files: Files,
+    /// Containers of this host.
+    pub containers: Containers,
+}
+
+/// Who looks.
+#[derive(Debug, Clone, Copy)]
+pub struct Looker {
+    /// Whether it is root, at least of this user namespace.
+    pub root: bool,
+    /// Whether it holds `CAP_NET_ADMIN`, and may hand it on.
+    pub net_admin: bool,
+}
+
+/// Whether packets that enter by an interface are routed on.
+#[derive(Debug, Clone)]
+pub struct Forwarding {
+    /// The interface.
+    pub interface: String,
+    /// IPv4.
+    pub ipv4: Seen<bool>,
+    /// IPv6.
+    pub ipv6: Seen<bool>,
+}
+
+/// A socket that waits for strangers.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// What is spoken.
+    pub transport: Transport,
+    /// Where it waits.
+    pub address: SocketAddr,
+    /// A process that holds it; none: not to be seen, or the kernel's own.
+    pub holder: Option<Holder>,
+}
+
+/// The wall clock.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    /// The time.
+    pub now: SystemTime,
+    /// When this program's file was made.
+    pub program_made: Option<SystemTime>,
+    /// Whether it follows a reference.
+    pub synchronised: Seen<bool>,
+}
+
+/// What there is enough of.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Descriptors that the gate may hold; none: any number.
+    pub descriptors: Seen<Option<u64>>,
+    /// Whether that is the running gate's limit; else it is the looker's.
+    pub of_gate: bool,
+    /// Connections that the kernel tracks at most; none: it tracks none.
+    pub tracked: Seen<Option<u64>>,
+    /// First and last of the ports that outgoing connections take.
+    pub local_ports: Seen<Option<(u16, u16)>>,
+    /// Those of them that they do not take, as written in the switch.
+    pub reserved_ports: String,
+}
+
+/// What `exec` needs.
+#[derive(Debug, Clone)]
+pub struct SandboxFacts {
+    /// Whether namespaces can be made; else what stands in the way, and what to do about it.
+    pub namespaces: Result<(), (String, String)>,
+    /// Whether the kernel has filters of system calls.
+    pub call_filters: bool,
+    /// The version of Landlock; none: it is not there.
+    pub landlock: Option<u32>,
+}
+
+/// Files and folders that the configuration names.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    /// The configuration, and who besides its owner may write it: permission bits.
+    pub configuration: Option<(PathBuf, Seen<u32>)>,
+    /// Audit files.
+    pub audit: Vec<(PathBuf, Seen<Place>)>,
+    /// dnstap sockets.
+    pub taps: Vec<(PathBuf, Seen<Place>)>,
+    /// AppArmor profiles in force of resolvers that send dnstap: the file for local additions, and all of the text.
+    pub profiles: Vec<(PathBuf, String)>,
+}
+
+/// The folder that a file is to be in.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// There is none.
+    NoFolder,
+    /// It is there.
+    Folder {
+        /// Whether the looker may write the file, or make it.
+        writable: bool,
+        /// Bytes that are left on its disk.
+        free: u64,
+        /// Whether another file can be made on it.
+        room_for_files: bool,
+    },
+}
+
+/// Containers of this host.
+#[derive(Debug, Clone)]
+pub enum Containers {
+    /// There is no Docker socket.
+    NoDocker,
+    /// Docker does not answer: why.
+    Unreachable(String),
+    /// Those that run.
+    Running(Vec<ContainerFacts>),
+}
+
+/// A container, as far as it can get around a gate.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerFacts {
+    /// Its whole id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `--privileged`.
+    pub privileged: bool,
+    /// Capabilities beyond Docker's default, without `CAP_`, in capitals.
+    pub cap_add: Vec<String>,
+    /// Capabilities taken from Docker's default, spelled in the same way.
+    pub cap_drop: Vec<String>,
+    /// Whose network it uses.
+    pub network_mode: NetworkMode,
+    /// The networks that it is connected to.
+    pub networks: Vec<NetworkFacts>,
+    /// Whether the Docker socket is mounted in it.
+    pub docker_socket: bool,
+    /// Its DNS servers, as it was told (`dns:`).
+    pub dns: Vec<String>,
+}
+
+/// Whose network a container uses.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum NetworkMode {
+    /// One of its own.
+    #[default]
+    Own,
+    /// This host's.
+    Host,
+    /// That of the container with this id or name.
+    Container(String),
+}
+
+/// A network that a container is connected to.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkFacts {
+    /// Its name.
+    pub name: String,
+    /// The interface on this host; none: another driver, or not known.
+    pub bridge: Option<String>,
+    /// Whether Docker keeps it from the outside.
+    pub internal: bool,
+}
