@@ -12,6 +12,7 @@ mod common;
 
 use std::net::TcpListener;
 
+use common::dockerd::Dockerd;
 use common::far::Far;
 use common::namespace::inside;
 use common::world::{World, text, within};
@@ -221,4 +222,74 @@ fn two_looks_leave_everything_as_it_was() {
     let (one, other) = (doctor(&world, RULES), doctor(&world, RULES));
     assert_eq!(one.1, other.1);
     assert_eq!(state(&world), before);
+}
+
+#[test]
+fn containers_that_can_get_around_the_gate_are_found() {
+    let test = "containers_that_can_get_around_the_gate_are_found";
+    let Some(docker) = Dockerd::start(test) else { return };
+    docker.docker("network create --subnet 10.91.0.0/24 -o com.docker.network.bridge.name=br-egress egress");
+    docker.docker("network create --subnet 10.92.0.0/24 back");
+    docker.docker("network create --subnet 10.93.0.0/24 --internal inside");
+    let sound = "--cap-drop NET_RAW --dns 10.91.0.1 --network egress";
+    docker.run(&format!("{sound} --name sound"));
+    docker.docker("network connect inside sound");
+    docker.run("--network egress --name plain");
+    docker.run(&format!("{sound} --name owner --cap-add SYS_ADMIN"));
+    docker.run(&format!("{sound} --name admin --cap-add NET_ADMIN"));
+    docker.run(&format!("{sound} --name starter -v {}:/var/run/docker.sock:ro", docker.socket().display()));
+    docker.run(&format!("{sound} --name between"));
+    docker.docker("network connect back between");
+    docker.run("--cap-drop NET_RAW --network container:sound --name sharer");
+    docker.run("--network host --name outside");
+    docker.run("--network back --cap-add SYS_ADMIN --name elsewhere");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("namegate.toml");
+    std::fs::write(&file, RULES.replace("@DIR@", &folder.path().display().to_string())).unwrap();
+    let look = |socket: String| {
+        let out = std::process::Command::new("nsenter")
+            .arg(format!("--net=/run/netns/{}", docker.netns()))
+            .args([env!("CARGO_BIN_EXE_namegate"), "doctor", "--json", "--config"])
+            .arg(&file)
+            .env("DOCKER_HOST", format!("unix://{socket}"))
+            .output()
+            .unwrap();
+        let findings =
+            serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", text(&out.stderr)));
+        Found(out.status.code().unwrap(), findings)
+    };
+    let found = look(docker.socket().display().to_string());
+    let of_containers: Vec<(&str, &str)> = found
+        .1
+        .iter()
+        .map(|finding| (finding["code"].as_str().unwrap(), finding["subject"].as_str().unwrap()))
+        .filter(|(code, _)| code.starts_with("container_") || code.starts_with("docker_"))
+        .collect();
+    assert_eq!(
+        of_containers,
+        [
+            ("container_privileged", "owner"),
+            ("container_docker_socket", "starter"),
+            ("container_second_network", "between"),
+            ("container_dns_unset", "plain"),
+            ("container_net_raw", "plain"),
+            ("container_net_admin", "admin"),
+            ("container_shares_network", "sharer"),
+            ("container_host_network", "outside"),
+        ],
+        "{:#?}",
+        found.1
+    );
+    assert!(found.of("container_dns_unset")["fix"].as_str().unwrap().contains("--dns 10.91.0.1"));
+    // Docker switches forwarding on, and no gate runs here.
+    assert_eq!(found.of("forwarding_unfenced")["subject"], "br-egress, IPv4");
+    assert!(found.1.iter().all(|finding| finding["subject"] != "elsewhere"), "not captured, not judged");
+    assert_eq!(found.of("bridge_not_captured")["severity"], "advice");
+    docker.docker("network disconnect back between");
+    let cured = look(docker.socket().display().to_string());
+    assert!(cured.1.iter().all(|finding| finding["code"] != "container_second_network"));
+
+    let none = look(folder.path().join("nowhere.sock").display().to_string());
+    assert_eq!(none.of("docker_not_seen")["severity"], "advice");
 }

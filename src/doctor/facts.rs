@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::docker::Posture;
 use crate::nft::{BaseChain, Difference, NftVersion, Steering};
 use crate::sys::host::{BridgeFiltering, Link};
 use crate::sys::interfaces::Interface;
@@ -155,8 +156,13 @@ pub enum Place {
 pub enum Containers {
     /// There is no Docker socket.
     NoDocker,
-    /// Docker does not answer: why.
-    Unreachable(String),
+    /// Docker does not answer.
+    Unreachable {
+        /// Why.
+        why: String,
+        /// What to do about it.
+        fix: String,
+    },
     /// Those that run.
     Running(Vec<ContainerFacts>),
 }
@@ -168,32 +174,10 @@ pub struct ContainerFacts {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// `--privileged`.
-    pub privileged: bool,
-    /// Capabilities beyond Docker's default, without `CAP_`, in capitals.
-    pub cap_add: Vec<String>,
-    /// Capabilities taken from Docker's default, spelled in the same way.
-    pub cap_drop: Vec<String>,
-    /// Whose network it uses.
-    pub network_mode: NetworkMode,
+    /// What it may do.
+    pub posture: Posture,
     /// The networks that it is connected to.
     pub networks: Vec<NetworkFacts>,
-    /// Whether the Docker socket is mounted in it.
-    pub docker_socket: bool,
-    /// Its DNS servers, as it was told (`dns:`).
-    pub dns: Vec<String>,
-}
-
-/// Whose network a container uses.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum NetworkMode {
-    /// One of its own.
-    #[default]
-    Own,
-    /// This host's.
-    Host,
-    /// That of the container with this id or name.
-    Container(String),
 }
 
 /// A network that a container is connected to.

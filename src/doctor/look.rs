@@ -16,7 +16,7 @@ use crate::sandbox::Diagnosis;
 use crate::settings::Settings;
 use crate::sys::{confine, host};
 
-use super::facts::{Facts, Files, Looker, SandboxFacts, Seen};
+use super::facts::{Containers, Facts, Files, Looker, SandboxFacts, Seen};
 
 /// Looks whether a sandbox can be made. This process must have no second thread yet.
 pub fn look_at_sandbox() -> SandboxFacts {
@@ -56,7 +56,11 @@ pub async fn look(settings: Option<&Settings>, sandbox: SandboxFacts) -> Facts {
             Some(settings) => files::look(settings).await,
             None => Files::default(),
         },
-        containers: containers::look(),
+        containers: match settings {
+            Some(_) => containers::look().await,
+            // Without captured networks there is nothing to say of containers.
+            None => Containers::NoDocker,
+        },
         interfaces,
         services,
     }

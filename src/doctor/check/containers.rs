@@ -2,7 +2,8 @@
 //!
 //! Must not know how containers are asked about.
 
-use crate::doctor::facts::{ContainerFacts, Containers, Facts, NetworkMode};
+use crate::docker::Posture;
+use crate::doctor::facts::{ContainerFacts, Containers, Facts};
 use crate::doctor::finding::{Code, Finding};
 use crate::settings::Settings;
 
@@ -13,28 +14,29 @@ pub(super) fn check(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>
             found.push(Finding::new(Code::DockerNotSeen, "Docker", "there is no Docker socket", fix));
             return;
         }
-        Containers::Unreachable(why) => {
-            found.push(Finding::new(Code::DockerNotSeen, "Docker", why.clone(), "sudo namegate doctor"));
+        Containers::Unreachable { why, fix } => {
+            found.push(Finding::new(Code::DockerNotSeen, "Docker", why.clone(), fix.clone()));
             return;
         }
         Containers::Running(containers) => containers,
     };
     let captured = |container: &ContainerFacts| is_captured(container, settings);
     for container in containers {
-        match &container.network_mode {
-            NetworkMode::Host => host_network(container, found),
-            NetworkMode::Container(other) => {
-                let other = containers.iter().find(|one| one.id == *other || one.name == *other);
+        // As Docker spells it: `host`, `none`, `container:ID`, or a network's name.
+        match container.posture.network_mode.split_once(':') {
+            Some(("container", other)) => {
+                let other = containers.iter().find(|one| one.id == other || one.name == other);
                 if let Some(other) = other.filter(|other| captured(other)) {
                     shared(container, other, found);
                     powers(container, found);
                 }
             }
-            NetworkMode::Own if captured(container) => {
+            _ if container.posture.network_mode == "host" => host_network(container, found),
+            _ if captured(container) => {
                 powers(container, found);
                 ways(container, settings, facts, found);
             }
-            NetworkMode::Own => {}
+            _ => {}
         }
     }
 }
@@ -64,33 +66,42 @@ fn shared(container: &ContainerFacts, other: &ContainerFacts, found: &mut Vec<Fi
 
 /// What it may do to this host and its neighbours.
 fn powers(container: &ContainerFacts, found: &mut Vec<Finding>) {
-    let name = &container.name;
-    let added = |wanted: &str| container.cap_add.iter().any(|cap| cap == wanted || cap == "ALL");
-    let owning = OWNING.iter().find(|cap| added(cap));
-    if container.privileged {
-        let fix = "take `privileged: true` out, and add the one capability or device that it needs";
-        found.push(Finding::new(Code::ContainerPrivileged, name, "it is privileged", fix));
-    } else if let Some(capability) = owning {
-        let what = format!("it has the capability {capability}");
-        let fix = format!("take {capability} (or ALL) out of cap_add");
+    let (name, posture) = (&container.name, &container.posture);
+    for path in &posture.docker_sockets {
+        let what = format!("the Docker socket of this host shows in it at {path}");
+        let fix = format!("take the mount of {path} out; a filtering proxy of the socket if it must read it");
+        found.push(Finding::new(Code::ContainerDockerSocket, name, what, fix));
+    }
+    if let Some((what, fix)) = owner(posture) {
         found.push(Finding::new(Code::ContainerPrivileged, name, what, fix));
-    }
-    if container.docker_socket {
-        let fix = "take the mount of docker.sock out; a filtering proxy of the socket if it must read it";
-        found.push(Finding::new(Code::ContainerDockerSocket, name, "docker.sock is mounted in it", fix));
-    }
-    if container.privileged || owning.is_some() {
         return;
     }
-    if added("NET_ADMIN") {
+    if posture.may("NET_ADMIN") {
         let fix = "take NET_ADMIN out of cap_add";
         found.push(Finding::new(Code::ContainerNetAdmin, name, "it has the capability NET_ADMIN", fix));
     }
-    let dropped = container.cap_drop.iter().any(|cap| cap == "NET_RAW" || cap == "ALL");
-    if added("NET_RAW") || !dropped {
+    if posture.may("NET_RAW") {
         let fix = "cap_drop: [NET_RAW] in its compose service, or --cap-drop NET_RAW";
         found.push(Finding::new(Code::ContainerNetRaw, name, "it has the capability NET_RAW", fix));
     }
+}
+
+/// Why root in it owns this host, if it does, and what to change.
+fn owner(posture: &Posture) -> Option<(String, String)> {
+    if posture.privileged {
+        let fix = "take `privileged: true` out, and add the one capability or device that it needs";
+        return Some(("it is privileged".to_owned(), fix.to_owned()));
+    }
+    let capability = OWNING.iter().find(|capability| posture.may(capability));
+    if let Some(capability) = capability {
+        let what = format!("it has the capability {capability}");
+        return Some((what, format!("take {capability} (or ALL) out of cap_add")));
+    }
+    let traces = posture.pid_mode == "host" && posture.may("SYS_PTRACE");
+    traces.then(|| {
+        let what = "it sees the processes of this host, and has the capability SYS_PTRACE";
+        (what.to_owned(), "take `pid: host` out, or SYS_PTRACE out of cap_add".to_owned())
+    })
 }
 
 /// Ways out beside the captured network.
@@ -107,7 +118,7 @@ fn ways(container: &ContainerFacts, settings: &Settings, facts: &Facts, found: &
     }
     // On Docker's default network there is no resolver in between.
     let embedded = container.networks.iter().any(|network| network.name != "bridge");
-    if container.dns.is_empty() && embedded {
+    if container.posture.dns.is_empty() && embedded {
         let what = "no `dns:` is set, and Docker's own resolver answers";
         found.push(Finding::new(Code::ContainerDnsUnset, name, what, dns_fix(container, settings, facts)));
     }
@@ -126,4 +137,4 @@ fn dns_fix(container: &ContainerFacts, settings: &Settings, facts: &Facts) -> St
 }
 
 /// Each of them is as good as root on this host.
-const OWNING: [&str; 4] = ["ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO"];
+const OWNING: [&str; 3] = ["SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO"];

@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::dns::{OnMiss, TapAddress, Upstream};
+use crate::docker::Posture;
 use crate::doctor::facts::{
-    Clock, ContainerFacts, Containers, Files, Forwarding, Limits, Looker, NetworkFacts, NetworkMode, Place,
-    SandboxFacts, Service,
+    Clock, ContainerFacts, Containers, Files, Forwarding, Limits, Looker, NetworkFacts, Place, SandboxFacts,
+    Service,
 };
 use crate::doctor::finding::Severity;
 use crate::gate::{Defaults, Mode, Policy};
@@ -99,13 +100,17 @@ fn container(name: &str) -> ContainerFacts {
     ContainerFacts {
         id: format!("{name}-id"),
         name: name.to_owned(),
-        cap_drop: vec!["NET_RAW".to_owned()],
+        posture: Posture {
+            cap_drop: vec!["NET_RAW".to_owned()],
+            network_mode: "egress".to_owned(),
+            dns: vec!["10.9.0.1".to_owned()],
+            ..Posture::default()
+        },
         networks: vec![NetworkFacts {
             name: "egress".to_owned(),
             bridge: Some("br0".to_owned()),
             internal: false,
         }],
-        dns: vec!["10.9.0.1".to_owned()],
         ..ContainerFacts::default()
     }
 }
@@ -297,14 +302,17 @@ table! {
 
     a_container_that_can_get_around_the_gate_is_told {
         |_, f| f.containers = with(|_| {}) => [];
-        |_, f| f.containers = with(|c| c.privileged = true) => [("container_privileged", "web")];
-        |_, f| f.containers = with(|c| c.cap_add = vec!["SYS_ADMIN".into()]) => [("container_privileged", "web")];
-        |_, f| f.containers = with(|c| c.cap_add = vec!["ALL".into()]) => [("container_privileged", "web")];
-        |_, f| f.containers = with(|c| c.docker_socket = true) => [("container_docker_socket", "web")];
-        |_, f| f.containers = with(|c| c.cap_add = vec!["NET_ADMIN".into()]) => [("container_net_admin", "web")];
-        |_, f| f.containers = with(|c| c.cap_drop.clear()) => [("container_net_raw", "web")];
-        |_, f| f.containers = with(|c| c.cap_drop = vec!["ALL".into()]) => [];
-        |_, f| f.containers = with(|c| { c.cap_drop = vec!["ALL".into()]; c.cap_add = vec!["NET_RAW".into()] }) =>
+        |_, f| f.containers = with(|c| c.posture.privileged = true) => [("container_privileged", "web")];
+        |_, f| f.containers = with(|c| c.posture.cap_add = vec!["SYS_ADMIN".into()]) => [("container_privileged", "web")];
+        |_, f| f.containers = with(|c| c.posture.cap_add = vec!["ALL".into()]) => [("container_privileged", "web")];
+        |_, f| f.containers = with(|c| { c.posture.pid_mode = "host".into(); c.posture.cap_add = vec!["SYS_PTRACE".into()] }) =>
+            [("container_privileged", "web")];
+        |_, f| f.containers = with(|c| c.posture.pid_mode = "host".into()) => [];
+        |_, f| f.containers = with(|c| c.posture.docker_sockets = vec!["/run/docker.sock".into()]) => [("container_docker_socket", "web")];
+        |_, f| f.containers = with(|c| c.posture.cap_add = vec!["NET_ADMIN".into()]) => [("container_net_admin", "web")];
+        |_, f| f.containers = with(|c| c.posture.cap_drop.clear()) => [("container_net_raw", "web")];
+        |_, f| f.containers = with(|c| c.posture.cap_drop = vec!["ALL".into()]) => [];
+        |_, f| f.containers = with(|c| { c.posture.cap_drop = vec!["ALL".into()]; c.posture.cap_add = vec!["NET_RAW".into()] }) =>
             [("container_net_raw", "web")];
     }
 
@@ -314,25 +322,22 @@ table! {
         |_, f| f.containers = with(|c| c.networks.push(NetworkFacts { name: "back".into(), bridge: None, internal: false })) =>
             [("container_second_network", "web")];
         |_, f| f.containers = with(|c| c.networks.push(NetworkFacts { name: "back".into(), bridge: None, internal: true })) => [];
-        |_, f| f.containers = with(|c| c.dns.clear()) => [("container_dns_unset", "web")];
-        |_, f| f.containers = with(|c| { c.dns.clear(); c.networks[0].name = "bridge".into() }) => [];
-        |_, f| f.containers = with(|c| c.network_mode = NetworkMode::Host) => [("container_host_network", "web")];
+        |_, f| f.containers = with(|c| c.posture.dns.clear()) => [("container_dns_unset", "web")];
+        |_, f| f.containers = with(|c| { c.posture.dns.clear(); c.networks[0].name = "bridge".into() }) => [];
+        |_, f| f.containers = with(|c| c.posture.network_mode = "host".into()) => [("container_host_network", "web")];
         // Not captured at all.
-        |_, f| f.containers = with(|c| { c.networks[0].bridge = Some("br1".into()); c.privileged = true }) => [];
+        |_, f| f.containers = with(|c| { c.networks[0].bridge = Some("br1".into()); c.posture.privileged = true }) => [];
     }
 
     containers_that_share_a_network_are_told {
-        |_, f| f.containers = Containers::Running(vec![container("web"), ContainerFacts {
-            network_mode: NetworkMode::Container("web-id".into()), networks: Vec::new(), ..container("sidecar")
-        }]) => [("container_shares_network", "sidecar")];
-        |_, f| f.containers = Containers::Running(vec![ContainerFacts {
-            network_mode: NetworkMode::Container("gone".into()), networks: Vec::new(), ..container("sidecar")
-        }]) => [];
+        |_, f| f.containers = Containers::Running(vec![container("web"), sharing("web-id")]) =>
+            [("container_shares_network", "sidecar")];
+        |_, f| f.containers = Containers::Running(vec![container("web"), sharing("gone")]) => [];
     }
 
     without_docker_nothing_is_known_of_containers {
         |_, f| f.containers = Containers::NoDocker => [("docker_not_seen", "Docker")];
-        |_, f| f.containers = Containers::Unreachable("permission denied".into()) => [("docker_not_seen", "Docker")];
+        |_, f| f.containers = Containers::Unreachable { why: "denied".into(), fix: "sudo".into() } => [("docker_not_seen", "Docker")];
     }
 
     folders_and_disks_are_looked_at {
@@ -405,6 +410,12 @@ fn with(change: fn(&mut ContainerFacts)) -> Containers {
     let mut web = container("web");
     change(&mut web);
     Containers::Running(vec![web])
+}
+
+fn sharing(other: &str) -> ContainerFacts {
+    let mut sidecar = ContainerFacts { networks: Vec::new(), ..container("sidecar") };
+    sidecar.posture.network_mode = format!("container:{other}");
+    sidecar
 }
 
 fn audit(place: Seen<Place>) -> Vec<(std::path::PathBuf, Seen<Place>)> {
