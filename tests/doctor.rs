@@ -97,6 +97,36 @@ fn a_gateway_that_runs_as_configured_is_in_order() {
 }
 
 #[test]
+fn what_changes_around_transparent_sockets_is_found() {
+    if !inside("what_changes_around_transparent_sockets_is_found") {
+        return;
+    }
+    let mut world = World::new();
+    world.without_bridge_netfilter();
+    let gate = world.start_gate(RULES);
+    let found = doctor(&world, RULES);
+    assert_eq!((found.0, found.codes()), (0, vec![]), "{:#?}", found.1);
+    // Neighbours on the bridge reach each other, until the fix.
+    assert_eq!(found.of("ports_not_isolated")["severity"], "advice");
+    world.gateway(&found.command("ports_not_isolated"));
+    assert!(doctor(&world, RULES).1.iter().all(|finding| finding["code"] != "ports_not_isolated"));
+
+    // What dockerd does when it starts.
+    world.gateway("sysctl -qw net.bridge.bridge-nf-call-iptables=1");
+    assert_eq!(doctor(&world, RULES).codes(), ["tproxy_on_bridge"]);
+    world.without_bridge_netfilter();
+
+    world.end(gate.pid, Signal::KILL);
+    world.gateway("ip rule del fwmark 0x4e47; ip -6 route flush table 231");
+    let astray = doctor(&world, RULES);
+    assert_eq!(astray.codes(), ["home_missing", "home_missing", "gate_not_running"], "{:#?}", astray.1);
+    for finding in &astray.1[..2] {
+        world.gateway(finding["fix"].as_str().unwrap());
+    }
+    assert_eq!(doctor(&world, RULES).codes(), ["gate_not_running"]);
+}
+
+#[test]
 fn a_host_that_routes_without_table_and_fence_leaks_and_the_fix_stops_it() {
     if !inside("a_host_that_routes_without_table_and_fence_leaks_and_the_fix_stops_it") {
         return;

@@ -42,10 +42,24 @@ pub fn diagnose(settings: Option<&Settings>, facts: &Facts) -> Vec<Finding> {
     }
     sandbox::check(settings.is_some(), facts, &mut found);
     limits::check_clock(facts, &mut found);
+    for finding in found.iter_mut().filter(|finding| finding.code == Code::NotSeen) {
+        finding.fix = to_see(settings, facts);
+    }
     found.sort_by(|one, other| {
         (one.severity, one.code, &one.subject).cmp(&(other.severity, other.code, &other.subject))
     });
     found
+}
+
+/// What makes a look succeed that failed.
+fn to_see(settings: Option<&Settings>, facts: &Facts) -> String {
+    if facts.looker.root && facts.looker.net_admin {
+        return "run it where the gate runs: outside of this container or sandbox".to_owned();
+    }
+    match settings.and_then(|settings| settings.path.as_ref()) {
+        Some(path) => format!("sudo namegate doctor --config {}", path.display()),
+        None => "sudo namegate doctor".to_owned(),
+    }
 }
 
 /// Returns what was seen; else says that it was not.

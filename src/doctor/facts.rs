@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::docker::Posture;
-use crate::nft::{BaseChain, Difference, NftVersion, Steering};
+use crate::nft::{BaseChain, Difference, Form, NftVersion, Steering};
 use crate::sys::host::{BridgeFiltering, Link};
 use crate::sys::interfaces::Interface;
 use crate::sys::listeners::{Holder, Transport};
@@ -30,8 +30,8 @@ pub struct Facts {
     pub bridge_filtering: BridgeFiltering,
     /// Whether packets are routed that enter by each configured interface.
     pub forwarding: Vec<Forwarding>,
-    /// How our table compares with the configuration's; none: it is the same.
-    pub table: Seen<Option<Difference>>,
+    /// Our table, as compared with the configuration's.
+    pub table: Seen<Table>,
     /// Our policy routing.
     pub steering: Seen<Steering>,
     /// The base chains of all tables.
@@ -52,6 +52,15 @@ pub struct Facts {
     pub files: Files,
     /// Containers of this host.
     pub containers: Containers,
+}
+
+/// Our table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Table {
+    /// It is the configuration's, in this form.
+    InForce(Form),
+    /// It is not there, or another.
+    Not(Difference),
 }
 
 /// Who looks.

@@ -215,9 +215,9 @@ impl Finding {
         Self { severity: code.severity(), code, subject: subject.into(), what: what.into(), fix: fix.into() }
     }
 
-    /// Something that matters and could not be looked at.
+    /// Something that matters and could not be looked at; how it could be is for who knows the looker.
     pub(super) fn not_seen(subject: impl Into<String>, why: impl Into<String>) -> Self {
-        Self::new(Code::NotSeen, subject, why, AS_ROOT)
+        Self::new(Code::NotSeen, subject, why, "")
     }
 
     /// The same where it is about a door that may not be in use.
@@ -225,9 +225,6 @@ impl Finding {
         Self { severity: Severity::Advice, ..self }
     }
 }
-
-/// What most looks need that fail.
-const AS_ROOT: &str = "sudo namegate doctor";
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ mod look;
 pub use check::diagnose;
 pub use facts::{
     Clock, ContainerFacts, Containers, Facts, Files, Forwarding, Limits, Looker, NetworkFacts, Place,
-    SandboxFacts, Seen, Service,
+    SandboxFacts, Seen, Service, Table,
 };
 pub use finding::{Code, Finding, Severity};
 pub use look::{look, look_at_sandbox};

@@ -2,9 +2,9 @@
 //!
 //! Must not know other tables than ours.
 
-use crate::doctor::facts::Facts;
+use crate::doctor::facts::{Facts, Table};
 use crate::doctor::finding::{Code, Finding};
-use crate::nft::{Difference, Family, Form, FormChoice, Piece, Steering};
+use crate::nft::{self, Difference, Family, Form, FormChoice, MARK, Piece, ROUTE_TABLE, Steering};
 use crate::settings::{Settings, TABLE};
 use crate::sys::listeners::Transport;
 
@@ -15,19 +15,21 @@ pub(super) fn check(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>
     let steering = known(&facts.steering, "policy routing", found);
     let unfenced = steering.map(|steering| unfenced(settings, facts, steering, found)).unwrap_or_default();
     match table {
-        Some(Some(difference)) => not_in_force(difference, &unfenced, found),
-        Some(None) => {
-            for place in unfenced.iter().map(|(interface, family)| place(interface, *family)) {
+        Some(Table::Not(difference)) => not_in_force(difference, &unfenced, found),
+        Some(Table::InForce(form)) => {
+            for (interface, family) in &unfenced {
+                let place = place(interface, *family);
                 found.push(Finding::new(
                     Code::FenceMissing,
                     &place,
                     format!("{place} is routed, and has no `prohibit` rule"),
-                    "restart namegate serve: it puts the fence up again",
+                    fence(interface, *family),
                 ));
             }
             gate(settings, facts, found);
-            if let Some(steering) = steering {
-                home(settings, facts, steering, found);
+            still_fits(*form, settings, facts, found);
+            if let (Form::Tproxy, Some(steering)) = (form, steering) {
+                home(steering, found);
             }
         }
         None => {}
@@ -119,25 +121,47 @@ fn gate(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>) {
     }
 }
 
-/// Whether marked packets find home, where the form marks them.
-fn home(settings: &Settings, facts: &Facts, steering: &Steering, found: &mut Vec<Finding>) {
-    let marks = match (settings.capture.form, form(settings, facts)) {
-        (FormChoice::Tproxy, _) | (FormChoice::Auto, Some(Form::Tproxy)) => true,
-        (FormChoice::Redirect, _) | (FormChoice::Auto, Some(Form::Redirect) | None) => false,
-    };
-    if marks && !steering.contains(&(Family::V4, Piece::Home)) {
+/// Whether what serve chose when it started is what it would choose now: dockerd switches bridge filtering on.
+fn still_fits(form: Form, settings: &Settings, facts: &Facts, found: &mut Vec<Finding>) {
+    let auto = settings.capture.form == FormChoice::Auto;
+    if let (true, Form::Tproxy, Some(Form::Redirect)) = (auto, form, suggested(settings, facts)) {
         found.push(Finding::new(
-            Code::HomeMissing,
-            "fwmark 0x4e47",
-            "the routing rule or route that brings captured packets to the gate is not there",
-            "systemctl restart namegate: it puts them back",
+            Code::TproxyOnBridge,
+            settings.capture.interfaces.join(", "),
+            "the rules in force are of the tproxy form, and bridge-nf-call-iptables was switched on since",
+            "systemctl restart namegate: it takes the redirect form then",
         ));
     }
 }
 
-/// The form that serve chooses here.
-pub(super) fn form(settings: &Settings, facts: &Facts) -> Option<Form> {
+/// Whether marked packets find home, in each family that is steered at all: a host may have no IPv6.
+fn home(steering: &Steering, found: &mut Vec<Finding>) {
+    let steered = |family| family == Family::V4 || steering.iter().any(|(known, _)| *known == family);
+    for (family, word, six) in [(Family::V4, "IPv4", ""), (Family::V6, "IPv6", "-6 ")] {
+        if steered(family) && !steering.contains(&(family, Piece::Home)) {
+            found.push(Finding::new(
+                Code::HomeMissing,
+                format!("fwmark {MARK:#x}, {word}"),
+                "the routing rule or route that brings captured packets to the gate is not there",
+                format!(
+                    "ip {six}rule add fwmark {MARK:#x} priority 100 lookup {ROUTE_TABLE}; ip {six}route replace local default dev lo table {ROUTE_TABLE}"
+                ),
+            ));
+        }
+    }
+}
+
+/// The form that serve would choose now.
+fn suggested(settings: &Settings, facts: &Facts) -> Option<Form> {
     let links = facts.links.as_ref().ok()?.clone();
-    let seen = crate::nft::Facts { links, bridge_filtering: facts.bridge_filtering, ..Default::default() };
-    Some(crate::nft::suggested(&settings.capture, &seen))
+    let seen = nft::Facts { links, bridge_filtering: facts.bridge_filtering, ..Default::default() };
+    Some(nft::suggested(&settings.capture, &seen))
+}
+
+/// The form in force, or else the one that would be.
+pub(super) fn form(settings: &Settings, facts: &Facts) -> Option<Form> {
+    match &facts.table {
+        Ok(Table::InForce(form)) => Some(*form),
+        Ok(Table::Not(_)) | Err(_) => suggested(settings, facts),
+    }
 }

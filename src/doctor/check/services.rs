@@ -4,14 +4,15 @@
 
 use std::net::IpAddr;
 
-use crate::doctor::facts::{Facts, Service};
+use crate::doctor::facts::{Facts, Service, Table};
 use crate::doctor::finding::{Code, Finding};
 use crate::nft::DnsCapture;
 use crate::settings::Settings;
 
 pub(super) fn check(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>) {
     // With the table as configured they are closed; what was not seen has been told of.
-    let (Ok(Some(_)), Ok(services), Ok(interfaces)) = (&facts.table, &facts.services, &facts.interfaces)
+    let (Ok(Table::Not(_)), Ok(services), Ok(interfaces)) =
+        (&facts.table, &facts.services, &facts.interfaces)
     else {
         return;
     };

@@ -8,11 +8,11 @@ use crate::dns::{OnMiss, TapAddress, Upstream};
 use crate::docker::Posture;
 use crate::doctor::facts::{
     Clock, ContainerFacts, Containers, Files, Forwarding, Limits, Looker, NetworkFacts, Place, SandboxFacts,
-    Service,
+    Service, Table,
 };
 use crate::doctor::finding::Severity;
 use crate::gate::{Defaults, Mode, Policy};
-use crate::nft::{BaseChain, Difference, DnsCapture, Family, FormChoice, Mention, NftVersion, Piece};
+use crate::nft::{BaseChain, Difference, DnsCapture, Family, Form, FormChoice, Mention, NftVersion, Piece};
 use crate::settings::{Arguments, from_arguments};
 use crate::sys::host::{BridgeFiltering, Link};
 use crate::sys::interfaces::{Interface, Kind};
@@ -71,7 +71,7 @@ fn machine() -> Facts {
         )]),
         bridge_filtering: BridgeFiltering::default(),
         forwarding: vec![Forwarding { interface: "br0".to_owned(), ipv4: Ok(true), ipv6: Ok(true) }],
-        table: Ok(None),
+        table: Ok(Table::InForce(Form::Tproxy)),
         steering: Ok(steering),
         chains: Ok(Vec::new()),
         legacy_tables: Ok(false),
@@ -111,7 +111,6 @@ fn container(name: &str) -> ContainerFacts {
             bridge: Some("br0".to_owned()),
             internal: false,
         }],
-        ..ContainerFacts::default()
     }
 }
 
@@ -168,7 +167,10 @@ table! {
     tproxy_and_a_bridge_that_shows_its_frames_do_not_go_together {
         |s, f| { s.capture.form = FormChoice::Tproxy; f.bridge_filtering.ipv4 = true } => [("tproxy_on_bridge", "br0")];
         |s, f| { s.capture.form = FormChoice::Tproxy; f.bridge_filtering.ipv6 = true } => [("tproxy_on_bridge", "br0")];
-        |_, f| f.bridge_filtering = BridgeFiltering { ipv4: true, ipv6: true } => [];
+        // Switched on since the gate started, by dockerd say.
+        |_, f| f.bridge_filtering = BridgeFiltering { ipv4: true, ipv6: true } => [("tproxy_on_bridge", "br0")];
+        |s, f| { redirected(s, f); f.bridge_filtering = BridgeFiltering { ipv4: true, ipv6: true } } => [];
+        |s, f| { redirected(s, f); s.capture.form = FormChoice::Auto } => [];
     }
 
     what_is_plugged_into_bridges_is_looked_at {
@@ -177,7 +179,8 @@ table! {
         |_, f| f.interfaces.as_mut().unwrap()[2..4].iter_mut().for_each(|one| one.isolated = false)
             => [("ports_not_isolated", "br0")];
         // Then neighbours are captured too.
-        |_, f| {
+        |s, f| {
+            redirected(s, f);
             f.interfaces.as_mut().unwrap()[2..4].iter_mut().for_each(|one| one.isolated = false);
             f.bridge_filtering = BridgeFiltering { ipv4: true, ipv6: true };
         } => [];
@@ -189,19 +192,19 @@ table! {
     }
 
     a_table_that_is_not_there_is_a_leak_only_where_nothing_else_stops_the_traffic {
-        |_, f| f.table = Ok(Some(Difference::Missing)) =>
+        |_, f| f.table = Ok(Table::Not(Difference::Missing)) =>
             [("services_reachable", "br0"), ("table_missing", "inet namegate")];
-        |_, f| f.table = Ok(Some(Difference::Other("marker".into()))) =>
+        |_, f| f.table = Ok(Table::Not(Difference::Other("marker".into()))) =>
             [("services_reachable", "br0"), ("table_differs", "inet namegate")];
-        |_, f| { f.table = Ok(Some(Difference::Missing)); f.steering = Ok(BTreeSet::new()) } => [
+        |_, f| { f.table = Ok(Table::Not(Difference::Missing)); f.steering = Ok(BTreeSet::new()) } => [
             ("forwarding_unfenced", "br0, IPv4"), ("forwarding_unfenced", "br0, IPv6"),
             ("services_reachable", "br0"), ("table_missing", "inet namegate")];
         |_, f| {
-            f.table = Ok(Some(Difference::Missing));
+            f.table = Ok(Table::Not(Difference::Missing));
             f.steering.as_mut().unwrap().remove(&(Family::V6, Piece::Fence("br0".into())));
         } => [("forwarding_unfenced", "br0, IPv6"), ("services_reachable", "br0"), ("table_missing", "inet namegate")];
         |_, f| {
-            f.table = Ok(Some(Difference::Missing));
+            f.table = Ok(Table::Not(Difference::Missing));
             f.steering = Ok(BTreeSet::new());
             f.forwarding[0].ipv4 = Ok(false);
             f.forwarding[0].ipv6 = Ok(false);
@@ -226,9 +229,12 @@ table! {
     }
 
     marked_packets_need_a_way_home_in_one_form_only {
-        |_, f| f.steering.as_mut().unwrap().retain(|(_, piece)| *piece != Piece::Home) => [("home_missing", "fwmark 0x4e47")];
+        |_, f| f.steering.as_mut().unwrap().retain(|(_, piece)| *piece != Piece::Home) =>
+            [("home_missing", "fwmark 0x4e47, IPv4"), ("home_missing", "fwmark 0x4e47, IPv6")];
+        // A host without IPv6.
+        |_, f| { f.steering.as_mut().unwrap().retain(|(family, _)| *family == Family::V4); f.forwarding[0].ipv6 = Ok(false) } => [];
         |s, f| {
-            s.capture.form = FormChoice::Redirect;
+            redirected(s, f);
             f.steering.as_mut().unwrap().retain(|(_, piece)| *piece != Piece::Home);
         } => [];
     }
@@ -239,11 +245,11 @@ table! {
     }
 
     services_are_told_where_the_table_does_not_close_them {
-        |_, f| { f.table = Ok(Some(Difference::Missing)); f.services = Ok(vec![service("192.0.2.7:22", "sshd")]) } =>
+        |_, f| { f.table = Ok(Table::Not(Difference::Missing)); f.services = Ok(vec![service("192.0.2.7:22", "sshd")]) } =>
             [("table_missing", "inet namegate")];
-        |_, f| { f.table = Ok(Some(Difference::Missing)); f.services = Ok(vec![service("10.9.0.1:80", "")]) } =>
+        |_, f| { f.table = Ok(Table::Not(Difference::Missing)); f.services = Ok(vec![service("10.9.0.1:80", "")]) } =>
             [("services_reachable", "br0"), ("table_missing", "inet namegate")];
-        |_, f| { f.table = Ok(Some(Difference::Missing)); f.services = Ok(vec![service("0.0.0.0:15353", "namegate")]) } =>
+        |_, f| { f.table = Ok(Table::Not(Difference::Missing)); f.services = Ok(vec![service("0.0.0.0:15353", "namegate")]) } =>
             [("table_missing", "inet namegate")];
         |_, f| { f.table = Err("not root".into()); f.services = Ok(vec![service("0.0.0.0:22", "")]) } =>
             [("not_seen", "ruleset")];
@@ -365,9 +371,9 @@ table! {
         |_, f| f.limits.descriptors = Ok(Some(2_512)) => [];
         |_, f| f.limits.descriptors = Ok(None) => [];
         |_, f| f.limits.descriptors = Err("no".into()) => [("not_seen", "descriptor limit")];
-        |s, f| { s.capture.form = FormChoice::Redirect; f.limits.tracked = Ok(Some(1_999)) } => [("conntrack_too_small", "nf_conntrack_max")];
-        |s, f| { s.capture.form = FormChoice::Redirect; f.limits.tracked = Ok(Some(2_000)) } => [];
-        |s, f| { s.capture.form = FormChoice::Redirect; f.limits.tracked = Ok(None) } => [];
+        |s, f| { redirected(s, f); f.limits.tracked = Ok(Some(1_999)) } => [("conntrack_too_small", "nf_conntrack_max")];
+        |s, f| { redirected(s, f); f.limits.tracked = Ok(Some(2_000)) } => [];
+        |s, f| { redirected(s, f); f.limits.tracked = Ok(None) } => [];
         |_, f| f.limits.tracked = Ok(Some(1)) => [];
         |_, f| f.limits.local_ports = Ok(Some((15_001, 60_999))) => [("ports_overlap", "port 15001"), ("ports_overlap", "port 15353")];
         |_, f| { f.limits.local_ports = Ok(Some((10_000, 60_999))); f.limits.reserved_ports = "80,15000-15400".into() } => [];
@@ -386,6 +392,11 @@ table! {
         |_, f| f.sandbox.landlock = None => [("landlock_old", "landlock")];
         |_, f| f.sandbox.landlock = Some(5) => [("landlock_old", "landlock")];
     }
+}
+
+fn redirected(settings: &mut Settings, facts: &mut Facts) {
+    settings.capture.form = FormChoice::Redirect;
+    facts.table = Ok(Table::InForce(Form::Redirect));
 }
 
 fn chain(family: &str, table: &str, hook: &str, drops: bool, mention: Mention) -> BaseChain {

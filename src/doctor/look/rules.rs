@@ -4,7 +4,7 @@
 
 use std::io;
 
-use crate::doctor::facts::Seen;
+use crate::doctor::facts::{Seen, Table};
 use crate::nft::{
     BaseChain, Difference, Form, FormChoice, Known, Netfilter, Nft, NftError, NftVersion, Plan, Steering,
     compare,
@@ -22,7 +22,7 @@ pub(super) async fn version(nft: &Nft) -> Seen<Option<NftVersion>> {
 }
 
 /// Our table as compared with the configuration's, and the base chains of all.
-pub(super) async fn look(settings: &Settings) -> (Seen<Option<Difference>>, Seen<Vec<BaseChain>>) {
+pub(super) async fn look(settings: &Settings) -> (Seen<Table>, Seen<Vec<BaseChain>>) {
     let nft = Nft::default();
     let config = &settings.capture;
     let ports = [config.proxy_port, config.dns_port];
@@ -32,18 +32,18 @@ pub(super) async fn look(settings: &Settings) -> (Seen<Option<Difference>>, Seen
 }
 
 /// With `auto`, the form hangs on switches that may have changed since: either form's table is the configuration's.
-async fn table(settings: &Settings, nft: &Nft) -> Seen<Option<Difference>> {
+async fn table(settings: &Settings, nft: &Nft) -> Seen<Table> {
     let forms: &[Form] = match settings.capture.form {
         FormChoice::Auto => &[Form::Tproxy, Form::Redirect],
         FormChoice::Redirect => &[Form::Redirect],
         FormChoice::Tproxy => &[Form::Tproxy],
     };
-    let mut seen = None;
+    let mut seen = Table::Not(Difference::Missing);
     for &form in forms {
         let plan = Plan::new(settings.capture.clone(), form).map_err(|error| told(&error))?;
-        seen = compare(nft, &plan).await.map_err(|error| told(&error))?;
-        if seen.is_none() {
-            break;
+        match compare(nft, &plan).await.map_err(|error| told(&error))? {
+            None => return Ok(Table::InForce(form)),
+            Some(difference) => seen = Table::Not(difference),
         }
     }
     Ok(seen)
