@@ -322,4 +322,21 @@ fn containers_that_can_get_around_the_gate_are_found() {
 
     let none = look(folder.path().join("nowhere.sock").display().to_string());
     assert_eq!(none.of("docker_not_seen")["severity"], "advice");
+
+    // The same by the network's name; the socket is that of the configuration then.
+    let by_name = RULES.replace("interfaces = [\"br-egress\"]", "docker_networks = [\"egress\"]");
+    let by_name = by_name.replace("@DIR@", &folder.path().display().to_string());
+    let socket = docker.socket().display().to_string();
+    let with_socket = |socket: &str| format!("{by_name}\n[docker]\nlabels = true\nsocket = \"{socket}\"\n");
+    docker.run(&format!("{sound} --name labelled --label namegate.allow=github.com"));
+    docker.run(&format!("{sound} --name broken --label namegate.allow=https://example.com/"));
+    std::fs::write(&file, with_socket(&socket)).unwrap();
+    let named = look("/nowhere".to_owned());
+    assert_eq!(named.of("container_label_broken")["subject"], "broken");
+    assert_eq!(named.of("forwarding_unfenced")["subject"], "br-egress, IPv4");
+    std::fs::write(&file, with_socket(&socket).replace("\"egress\"", "\"gone\"")).unwrap();
+    let gone = look("/nowhere".to_owned());
+    assert_eq!((gone.0, gone.of("capture_undecided")["severity"].as_str()), (1, Some("broken")));
+    std::fs::write(&file, with_socket("/nowhere")).unwrap();
+    assert_eq!(look(socket).of("docker_unreachable")["severity"], "broken");
 }

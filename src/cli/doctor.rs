@@ -4,9 +4,11 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::json;
 
+use crate::daemon;
 use crate::doctor::{self, Finding, Severity};
 use crate::settings::{DEFAULT_PATH, Settings};
 
@@ -15,13 +17,19 @@ use super::serve::load;
 use super::tree::DoctorArgs;
 
 pub(super) fn doctor(arguments: &DoctorArgs, screen: &mut Screen) -> Result<ExitCode, Failure> {
-    let settings = settings(arguments, screen)?;
+    let mut settings = settings(arguments, screen)?;
     let sandbox = doctor::look_at_sandbox();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::system(anyhow::Error::new(error).context("cannot start the runtime")))?;
-    let facts = runtime.block_on(doctor::look(settings.as_ref(), sandbox));
+    let facts = runtime.block_on(async {
+        let obstacle = match &mut settings {
+            Some(settings) => decide(settings).await,
+            None => None,
+        };
+        doctor::look(settings.as_ref(), obstacle, sandbox).await
+    });
     // A look that was given up may still hold a thread.
     runtime.shutdown_background();
     let findings = doctor::diagnose(settings.as_ref(), &facts);
@@ -39,6 +47,25 @@ fn settings(arguments: &DoctorArgs, screen: &mut Screen) -> Result<Option<Settin
         None => load(usual, screen).map(Some),
     }
 }
+
+/// Puts into the settings all that serve would capture here; returns what hinders telling it, and the next step.
+async fn decide(settings: &mut Settings) -> Option<(String, String)> {
+    let error = match tokio::time::timeout(PATIENCE, daemon::captured(settings)).await {
+        Ok(Ok(config)) => {
+            settings.capture = config;
+            return None;
+        }
+        Ok(Err(error)) => error,
+        Err(_) => return Some(("Docker or the kernel did not answer".to_owned(), LOOK.to_owned())),
+    };
+    let hint = error.hint().unwrap_or_else(|| LOOK.to_owned());
+    Some((format!("{:#}", anyhow::Error::new(error)), hint))
+}
+
+/// For Docker and the kernel to say which interfaces there are.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const LOOK: &str = "`ip -brief address` and `docker network ls` show what there is";
 
 fn spell(findings: &[Finding]) -> String {
     let all: Vec<_> = findings

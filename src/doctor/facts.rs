@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::docker::Posture;
@@ -20,6 +21,8 @@ pub type Seen<T> = Result<T, String>;
 pub struct Facts {
     /// Who looks.
     pub looker: Looker,
+    /// Why it cannot be told what is captured, and what to do about it: a network is missing, say.
+    pub obstacle: Option<(String, String)>,
     /// The `nft` that would be run; none: not installed.
     pub nft: Seen<Option<NftVersion>>,
     /// Interfaces, ours and others.
@@ -183,6 +186,8 @@ pub struct ContainerFacts {
     pub id: String,
     /// Its name.
     pub name: String,
+    /// Its labels.
+    pub labels: Vec<(Arc<str>, Arc<str>)>,
     /// What it may do.
     pub posture: Posture,
     /// The networks that it is connected to.

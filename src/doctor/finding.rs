@@ -96,6 +96,8 @@ codes! {
         "it cannot read our rules";
     NoNetAdmin: "no_net_admin", Broken,
         "rules cannot be installed without CAP_NET_ADMIN";
+    CaptureUndecided: "capture_undecided", Broken,
+        "it cannot be told what is to be captured, and serve does not start";
     InterfaceMissing: "interface_missing", Broken,
         "nothing can be captured at an interface that is not there, and serve does not start";
     InterfaceAlias: "interface_alias", Broken,
@@ -128,6 +130,10 @@ codes! {
         "serve does not start when it cannot write its log";
     TapFolderMissing: "tap_folder_missing", Broken,
         "serve does not start when it cannot make the dnstap socket";
+    DockerUnreachable: "docker_unreachable", Broken,
+        "the configuration speaks of containers, and serve does not start without Docker";
+    ContainerLabelBroken: "container_label_broken", Broken,
+        "a container with a label that cannot be read is denied everything";
     ClockBehindProgram: "clock_behind_program", Broken,
         "this program is newer than now: dates of rules, audit times and certificates are judged wrongly";
     ExecUnavailable: "exec_unavailable", Broken,

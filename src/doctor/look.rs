@@ -27,8 +27,13 @@ pub fn look_at_sandbox() -> SandboxFacts {
     }
 }
 
-/// Looks at this machine: at all that a configuration depends on, or at what holds for any.
-pub async fn look(settings: Option<&Settings>, sandbox: SandboxFacts) -> Facts {
+/// Looks at this machine: at all that a configuration depends on, or at what holds for any. `settings` hold all that is
+/// captured, Docker's networks included; `obstacle` is why that cannot be told, and what to do about it.
+pub async fn look(
+    settings: Option<&Settings>,
+    obstacle: Option<(String, String)>,
+    sandbox: SandboxFacts,
+) -> Facts {
     let interfaces = within(network::interfaces()).await;
     let services = aside(network::services).await;
     let (table, chains) = match settings {
@@ -40,6 +45,7 @@ pub async fn look(settings: Option<&Settings>, sandbox: SandboxFacts) -> Facts {
             root: rustix::process::geteuid().is_root(),
             net_admin: host::may_administer_network(),
         },
+        obstacle,
         nft: within(rules::version(&Nft::default())).await,
         links: within(network::links(settings)).await,
         bridge_filtering: host::bridge_filtering(),
@@ -57,7 +63,7 @@ pub async fn look(settings: Option<&Settings>, sandbox: SandboxFacts) -> Facts {
             None => Files::default(),
         },
         containers: match settings {
-            Some(_) => containers::look().await,
+            Some(settings) => containers::look(settings.docker.as_ref()).await,
             // Without captured networks there is nothing to say of containers.
             None => Containers::NoDocker,
         },
@@ -105,7 +111,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_configuration_there_is_still_something_to_see() {
         let sandbox = SandboxFacts { namespaces: Ok(()), call_filters: true, landlock: None };
-        let facts = look(None, sandbox).await;
+        let facts = look(None, None, sandbox).await;
         assert!(facts.interfaces.expect("netlink").iter().any(|one| one.name == "lo"));
         assert!(facts.forwarding.is_empty() && facts.files.audit.is_empty());
         assert!(facts.table.is_err(), "not looked at is not fine");

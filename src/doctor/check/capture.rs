@@ -15,13 +15,22 @@ pub(super) fn check(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>
         let fix = "run the gate with --cap-add NET_ADMIN, or AmbientCapabilities=CAP_NET_ADMIN in its unit";
         found.push(Finding::new(Code::NoNetAdmin, "this process", "root, but without CAP_NET_ADMIN", fix));
     }
+    if let Some((what, fix)) = &facts.obstacle {
+        found.push(Finding::new(Code::CaptureUndecided, "capture", what.clone(), fix.clone()));
+    }
     let nft = known(&facts.nft, "nft", found).copied();
     let interfaces = known(&facts.interfaces, "interfaces", found);
     if let (Some(links), Some(interfaces)) = (known(&facts.links, "captured interfaces", found), interfaces) {
+        // Addresses that the gate takes when it starts are its own.
+        let gateways = settings.gateways.iter().map(ipnet::IpNet::addr);
         let seen = nft::Facts {
             links: links.clone(),
             bridge_filtering: facts.bridge_filtering,
-            addresses: interfaces.iter().flat_map(|one| one.addresses.iter().copied()).collect(),
+            addresses: interfaces
+                .iter()
+                .flat_map(|one| one.addresses.iter().copied())
+                .chain(gateways)
+                .collect(),
             // An unknown version has been told of.
             nft: nft.unwrap_or(Some(NftVersion(u16::MAX, 0, 0))),
             net_admin: true,

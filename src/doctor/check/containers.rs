@@ -5,23 +5,27 @@
 use crate::docker::Posture;
 use crate::doctor::facts::{ContainerFacts, Containers, Facts};
 use crate::doctor::finding::{Code, Finding};
-use crate::settings::Settings;
+use crate::facts::Container;
+use crate::settings::{Settings, label_rules};
 
 pub(super) fn check(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>) {
     let containers = match &facts.containers {
         Containers::NoDocker => {
             let fix = "nothing, unless workloads run in Docker: then run doctor where its socket is";
-            found.push(Finding::new(Code::DockerNotSeen, "Docker", "there is no Docker socket", fix));
+            found.push(not_seen(settings, "there is no Docker socket", fix));
             return;
         }
         Containers::Unreachable { why, fix } => {
-            found.push(Finding::new(Code::DockerNotSeen, "Docker", why.clone(), fix.clone()));
+            found.push(not_seen(settings, why, fix));
             return;
         }
         Containers::Running(containers) => containers,
     };
     let captured = |container: &ContainerFacts| is_captured(container, settings);
     for container in containers {
+        if settings.docker.as_ref().is_some_and(|docker| docker.labels) {
+            label(container, found);
+        }
         // As Docker spells it: `host`, `none`, `container:ID`, or a network's name.
         match container.posture.network_mode.split_once(':') {
             Some(("container", other)) => {
@@ -41,9 +45,38 @@ pub(super) fn check(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>
     }
 }
 
+fn not_seen(settings: &Settings, why: &str, fix: &str) -> Finding {
+    match &settings.docker {
+        Some(docker) => {
+            let fix = format!(
+                "systemctl start docker, or [docker] socket = \"{}\" as it really is",
+                docker.socket.display()
+            );
+            Finding::new(Code::DockerUnreachable, "Docker", why, fix)
+        }
+        None => Finding::new(Code::DockerNotSeen, "Docker", why, fix),
+    }
+}
+
 fn is_captured(container: &ContainerFacts, settings: &Settings) -> bool {
     let bridges = container.networks.iter().filter_map(|network| network.bridge.as_ref());
     bridges.into_iter().any(|bridge| settings.capture.interfaces.contains(bridge))
+}
+
+/// Whether its rules can be read, as serve reads them.
+fn label(container: &ContainerFacts, found: &mut Vec<Finding>) {
+    let labelled = Container {
+        id: container.id.as_str().into(),
+        name: container.name.as_str().into(),
+        image: "".into(),
+        labels: container.labels.clone(),
+        started_at: "".into(),
+        addresses: Vec::new(),
+    };
+    if let Err(why) = label_rules(&labelled) {
+        let fix = "namegate.allow=example.com,*.example.net:443 and start it again; names as `exec --allow` takes them";
+        found.push(Finding::new(Code::ContainerLabelBroken, &container.name, why, fix));
+    }
 }
 
 fn host_network(container: &ContainerFacts, found: &mut Vec<Finding>) {

@@ -13,7 +13,7 @@ use crate::doctor::facts::{
 use crate::doctor::finding::Severity;
 use crate::gate::{Defaults, Mode, Policy};
 use crate::nft::{BaseChain, Difference, DnsCapture, Family, Form, FormChoice, Mention, NftVersion, Piece};
-use crate::settings::{Arguments, from_arguments};
+use crate::settings::{Arguments, DockerSettings, from_arguments};
 use crate::sys::host::{BridgeFiltering, Link};
 use crate::sys::interfaces::{Interface, Kind};
 use crate::sys::listeners::{Holder, Transport};
@@ -57,6 +57,7 @@ fn machine() -> Facts {
         pieces.iter().flat_map(|piece| [(Family::V4, piece.clone()), (Family::V6, piece.clone())]).collect();
     Facts {
         looker: Looker { root: true, net_admin: true },
+        obstacle: None,
         nft: Ok(Some(NftVersion(1, 0, 6))),
         interfaces: Ok(vec![
             interface("lo", Kind::Loopback, None, &["127.0.0.1", "::1"]),
@@ -106,6 +107,7 @@ fn container(name: &str) -> ContainerFacts {
             dns: vec!["10.9.0.1".to_owned()],
             ..Posture::default()
         },
+        labels: Vec::new(),
         networks: vec![NetworkFacts {
             name: "egress".to_owned(),
             bridge: Some("br0".to_owned()),
@@ -343,7 +345,19 @@ table! {
 
     without_docker_nothing_is_known_of_containers {
         |_, f| f.containers = Containers::NoDocker => [("docker_not_seen", "Docker")];
+        |s, f| { s.docker = docker(false); f.containers = Containers::NoDocker } => [("docker_unreachable", "Docker")];
         |_, f| f.containers = Containers::Unreachable { why: "denied".into(), fix: "sudo".into() } => [("docker_not_seen", "Docker")];
+    }
+
+    what_cannot_be_decided_is_broken {
+        |_, f| f.obstacle = Some(("no network egress".into(), "docker network create egress".into())) =>
+            [("capture_undecided", "capture")];
+    }
+
+    a_label_that_cannot_be_read_is_told_of_its_container_alone {
+        |s, f| { s.docker = docker(true); f.containers = labelled("github.com,*.example.org:443") } => [];
+        |s, f| { s.docker = docker(true); f.containers = labelled("https://example.com/") } => [("container_label_broken", "web")];
+        |s, f| { s.docker = docker(false); f.containers = labelled("https://example.com/") } => [];
     }
 
     folders_and_disks_are_looked_at {
@@ -421,6 +435,15 @@ fn with(change: fn(&mut ContainerFacts)) -> Containers {
     let mut web = container("web");
     change(&mut web);
     Containers::Running(vec![web])
+}
+
+fn docker(labels: bool) -> Option<DockerSettings> {
+    Some(DockerSettings { socket: "/run/docker.sock".into(), networks: Vec::new(), labels, isolate: false })
+}
+
+fn labelled(allow: &str) -> Containers {
+    let web = ContainerFacts { labels: vec![("namegate.allow".into(), allow.into())], ..container("web") };
+    Containers::Running(vec![container("other"), web])
 }
 
 fn sharing(other: &str) -> ContainerFacts {

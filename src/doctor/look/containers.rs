@@ -6,11 +6,15 @@ use std::collections::BTreeMap;
 
 use crate::docker::{Docker, DockerConfig, DockerError, Inspected, NetworkState, Picture};
 use crate::doctor::facts::{ContainerFacts, Containers, NetworkFacts, Seen};
+use crate::settings::DockerSettings;
 
 use super::{told, within};
 
-pub(super) async fn look() -> Containers {
-    let docker = Docker::new(config(std::env::var("DOCKER_HOST").ok().as_deref()));
+pub(super) async fn look(settings: Option<&DockerSettings>) -> Containers {
+    let docker = Docker::new(match settings {
+        Some(settings) => DockerConfig { socket: settings.socket.clone(), networks: Vec::new() },
+        None => config(std::env::var("DOCKER_HOST").ok().as_deref()),
+    });
     let look = async {
         let containers = docker.inspect_all().await?;
         Ok::<_, DockerError>(gather(containers, &docker.look().await?))
@@ -65,6 +69,7 @@ fn gather(containers: Vec<Inspected>, picture: &Picture) -> Vec<ContainerFacts> 
     let container = |one: Inspected| ContainerFacts {
         id: one.id.to_string(),
         name: one.name.to_string(),
+        labels: one.labels,
         networks: one.networks.iter().map(network).collect(),
         posture: one.posture,
     };
