@@ -16,6 +16,8 @@ mod tests;
 
 use crate::settings::Settings;
 
+pub(super) use rules::proxy_port;
+
 use super::facts::{Facts, Seen};
 use super::finding::{Code, Finding};
 

@@ -20,7 +20,8 @@ pub enum Difference {
 /// Compares the table of a plan with the kernel's; `None`: it is the one that the plan leads to.
 ///
 /// The marker and the number of rules in each chain are compared, not the rules' words: `nft` spells them
-/// in a way of its own. Who loaded the table knows better (`Installed::verify`).
+/// in a way of its own. Rules for local processes name the gate that loaded them, its user and descriptors: then
+/// the marker is another one, and only rules are counted. Who loaded the table knows better (`Installed::verify`).
 ///
 /// # Errors
 ///
@@ -28,7 +29,11 @@ pub enum Difference {
 pub async fn compare(kernel: &dyn Netfilter, plan: &Plan) -> Result<Option<Difference>, NftError> {
     let ruleset = Ruleset::of(plan);
     let Some(listing) = kernel.list(&ruleset.table).await? else { return Ok(Some(Difference::Missing)) };
-    Ok(listing::difference(&ruleset, &listing).map(Difference::Other))
+    let difference = match plan.config().local {
+        Some(_) => listing::other_rules(&ruleset, &listing),
+        None => listing::difference(&ruleset, &listing),
+    };
+    Ok(difference.map(Difference::Other))
 }
 
 #[cfg(test)]

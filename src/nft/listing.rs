@@ -15,6 +15,11 @@ pub(super) fn difference(ruleset: &Ruleset, listing: &str) -> Option<String> {
     if !listing.lines().any(|line| line.trim() == marker) {
         return Some("the marker of this ruleset is not there".to_owned());
     }
+    other_rules(ruleset, listing)
+}
+
+/// The same without the marker.
+pub(super) fn other_rules(ruleset: &Ruleset, listing: &str) -> Option<String> {
     let (asked, found) = (rules_by_chain(&ruleset.text), rules_by_chain(listing));
     for (chain, rules) in &asked {
         match found.get(chain) {

@@ -7,11 +7,13 @@ use crate::doctor::finding::{Code, Finding};
 use crate::nft::{BaseChain, Mention};
 use crate::settings::{Settings, TABLE};
 
+use super::rules::proxy_port;
+
 pub(super) fn check(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>) {
     // What hinders looking at our own table hinders looking at others, and has been told of.
     for chain in facts.chains.iter().flatten().filter(|chain| drops_input(chain)) {
         let subject = format!("{} {} {}", chain.family, chain.table, chain.name);
-        let port = settings.capture.proxy_port;
+        let port = proxy_port(settings);
         let (code, what) = match chain.mention {
             Mention::Yes => continue,
             Mention::No => (

@@ -28,7 +28,8 @@ pub(super) fn check(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>
             }
             gate(settings, facts, found);
             still_fits(*form, settings, facts, found);
-            if let (Form::Tproxy, Some(steering)) = (form, steering) {
+            let marks = *form == Form::Tproxy && !settings.capture.interfaces.is_empty();
+            if let (true, Some(steering)) = (marks, steering) {
                 home(steering, found);
             }
         }
@@ -98,10 +99,17 @@ fn fence(interface: &str, family: Family) -> String {
     format!("ip {six}rule add iif {interface} priority 101 protocol 78 prohibit")
 }
 
+/// The port that connections are led to; processes of this host have one of their own.
+pub(in crate::doctor) fn proxy_port(settings: &Settings) -> u16 {
+    let capture = &settings.capture;
+    let local = capture.local.as_ref().filter(|_| capture.interfaces.is_empty());
+    local.map_or(capture.proxy_port, |local| local.proxy_port)
+}
+
 /// Whether somebody listens where the rules lead.
 fn gate(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>) {
     let Some(services) = known(&facts.services, "listening sockets", found) else { return };
-    let port = settings.capture.proxy_port;
+    let port = proxy_port(settings);
     let mut there =
         services.iter().filter(|one| one.transport == Transport::Tcp && one.address.port() == port);
     let fix = "systemctl start namegate, or namegate serve --config FILE";

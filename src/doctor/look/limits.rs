@@ -2,6 +2,7 @@
 //!
 //! Must not judge.
 
+use crate::doctor::check::proxy_port;
 use crate::doctor::facts::{Clock, Limits, Seen, Service};
 use crate::settings::Settings;
 use crate::sys::{clock as clocks, limits as own, switches};
@@ -10,7 +11,7 @@ use super::told;
 
 /// `services` tells which process is the gate, if it runs and may be looked into: its limits are the ones that count.
 pub(super) fn limits(settings: Option<&Settings>, services: &Seen<Vec<Service>>) -> Limits {
-    let port = settings.map(|settings| settings.capture.proxy_port);
+    let port = settings.map(proxy_port);
     let gate = services.iter().flatten().filter(|service| Some(service.address.port()) == port);
     let gate =
         gate.filter_map(|service| service.holder.as_ref()).find(|holder| holder.name.starts_with("namegate"));
