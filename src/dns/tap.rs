@@ -8,7 +8,6 @@ mod sender;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use crate::facts::Tick;
 use crate::gate::Gate;
 use crate::record::{Event, Log, TapEvent, TapRefusal, TapWhat};
 use crate::sys;
+use crate::sys::socket_file::SocketFileError;
 
 use super::config::TapConfig;
 use door::{Door, Stream, Visitor};
@@ -27,33 +27,9 @@ use door::{Door, Stream, Visitor};
 /// Why the tap cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum TapError {
-    /// No such group.
-    #[error("no group is named {group}")]
-    Group {
-        /// As configured.
-        group: String,
-    },
-    /// Another process listens there.
-    #[error("another process listens on {}", path.display())]
-    InUse {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// Something else is in the way, and is left alone.
-    #[error("{} is not a socket", path.display())]
-    NotSocket {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The unix socket cannot be made, or not be given its mode and group.
-    #[error("cannot listen on {}", path.display())]
-    Unix {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// The unix socket.
+    #[error(transparent)]
+    Unix(#[from] SocketFileError),
     /// The TCP address cannot be listened on.
     #[error("cannot listen on {address}")]
     Tcp {
@@ -82,6 +58,11 @@ impl Tap {
     pub fn bind(config: &TapConfig) -> Result<Self, TapError> {
         let doors = config.listen.iter().map(|address| Door::bind(address, config));
         Ok(Self { doors: doors.collect::<Result<_, _>>()?, max_senders: config.max_senders })
+    }
+
+    /// Whether there is anything to listen on.
+    pub fn listens(&self) -> bool {
+        !self.doors.is_empty()
     }
 
     /// Returns the TCP addresses that are listened on: the gate must know them as its own.

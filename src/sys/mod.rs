@@ -23,6 +23,7 @@ pub mod pass;
 pub mod process;
 pub mod signals;
 pub mod socket;
+pub mod socket_file;
 pub mod switches;
 pub mod terminal;
 pub mod udp;

@@ -3,21 +3,18 @@
 //!
 //! It does not know what a sender says.
 
-use std::fs::{self, Permissions};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use nix::unistd::Group;
-use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::dns::config::{TapAddress, TapConfig};
 use crate::facts::canonical;
+use crate::sys::socket_file::{self, Access, SocketFile, SocketFileError};
 
 use super::TapError;
 
@@ -55,7 +52,10 @@ impl Door {
     pub(super) fn bind(address: &TapAddress, config: &TapConfig) -> Result<Self, TapError> {
         match address {
             TapAddress::Unix(path) => {
-                let (listener, file) = listen_unix(path, config)?;
+                let access = Access { mode: config.socket_mode, group: config.socket_group.clone() };
+                let (listener, file) = socket_file::listen(path, &access)?;
+                let listener = UnixListener::from_std(listener)
+                    .map_err(|source| SocketFileError::System { path: path.clone(), source })?;
                 Ok(Self::Unix { listener, uids: config.allow_uids.clone(), _file: file })
             }
             TapAddress::Tcp(address) => {
@@ -116,84 +116,6 @@ fn may_come(peer: IpAddr, allow: &[IpNet]) -> bool {
 
 /// Silence after which a TCP sender is asked for a sign of life.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
-
-/// Between bind and listen nobody can connect: mode and group are in force before the first sender.
-fn listen_unix(path: &Path, config: &TapConfig) -> Result<(UnixListener, SocketFile), TapError> {
-    let group = config.socket_group.as_deref().map(find_group).transpose()?;
-    make_room(path)?;
-    let broken = |source| TapError::Unix { path: path.to_owned(), source };
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(broken)?;
-    socket.bind(&SockAddr::unix(path).map_err(broken)?).map_err(broken)?;
-    let file = SocketFile::of(path).map_err(broken)?;
-    if group.is_some() {
-        std::os::unix::fs::chown(path, None, group).map_err(broken)?;
-    }
-    fs::set_permissions(path, Permissions::from_mode(config.socket_mode)).map_err(broken)?;
-    socket.listen(BACKLOG).map_err(broken)?;
-    socket.set_nonblocking(true).map_err(broken)?;
-    let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket)).map_err(broken)?;
-    Ok((listener, file))
-}
-
-fn find_group(name: &str) -> Result<u32, TapError> {
-    if let Ok(number) = name.parse() {
-        return Ok(number);
-    }
-    match Group::from_name(name) {
-        Ok(Some(group)) => Ok(group.gid.as_raw()),
-        Ok(None) | Err(_) => Err(TapError::Group { group: name.to_owned() }),
-    }
-}
-
-/// Removes a socket file that an earlier process left behind. One that answers, or that refuses for any
-/// other reason than that nobody listens, belongs to somebody.
-fn make_room(path: &Path) -> Result<(), TapError> {
-    let broken = |source| TapError::Unix { path: path.to_owned(), source };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(broken(error)),
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(TapError::NotSocket { path: path.to_owned() });
-        }
-        Ok(_) => {}
-    }
-    let probe = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(broken)?;
-    // A full backlog must not hold up the start.
-    probe.set_nonblocking(true).map_err(broken)?;
-    match probe.connect(&SockAddr::unix(path).map_err(broken)?) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(broken)
-        }
-        Ok(()) | Err(_) => Err(TapError::InUse { path: path.to_owned() }),
-    }
-}
-
-/// Owns a socket file: removes it, unless another one stands in its place by then.
-#[derive(Debug)]
-pub(super) struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        let found = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), identity: (found.dev(), found.ino()) })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours =
-            fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
-        if ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the dnstap socket");
-        }
-    }
-}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]

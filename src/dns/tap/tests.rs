@@ -15,6 +15,7 @@ use crate::dns::config::TapAddress;
 use crate::facts::{Claim, Fault, Flow, FlowId, Name, Named, Protocol, Source, Transport, Via};
 use crate::gate::{Action, Decision, Defaults, LedgerConfig, MatchBy, Pattern, Policy, Ports, Reason, Rule};
 use crate::record::{DnsEvent, Recorded};
+use crate::sys::socket_file::SocketFileError;
 use crate::wire::frames::Control;
 
 const CAPTURE: &[u8] = include_bytes!("../../../tests/data/dnstap/unbound.fstrm");
@@ -475,15 +476,21 @@ async fn only_a_socket_that_nobody_listens_on_is_replaced() {
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     let first = bind(&path, None).unwrap();
-    assert!(matches!(bind(&path, None).unwrap_err(), TapError::InUse { .. }));
+    assert!(matches!(bind(&path, None).unwrap_err(), TapError::Unix(SocketFileError::InUse { .. })));
     // Somebody replaces the file under our feet: theirs stays when we go.
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "precious").unwrap();
     drop(first);
-    assert!(matches!(bind(&path, None).unwrap_err(), TapError::NotSocket { .. }));
+    assert!(matches!(bind(&path, None).unwrap_err(), TapError::Unix(SocketFileError::NotSocket { .. })));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     let elsewhere = dir.path().join("other.sock");
-    assert!(matches!(bind(&elsewhere, Some("no such group")).unwrap_err(), TapError::Group { .. }));
-    assert!(matches!(bind(&dir.path().join("no/dir/tap.sock"), None).unwrap_err(), TapError::Unix { .. }));
+    assert!(matches!(
+        bind(&elsewhere, Some("no such group")).unwrap_err(),
+        TapError::Unix(SocketFileError::Group { .. })
+    ));
+    assert!(matches!(
+        bind(&dir.path().join("no/dir/tap.sock"), None).unwrap_err(),
+        TapError::Unix(SocketFileError::System { .. })
+    ));
     assert!(!elsewhere.exists());
 }
