@@ -3,10 +3,11 @@
 //!
 //! Rooms, from the ground up: `facts` are the nouns; `wire` turns bytes into facts; `gate` turns facts
 //! into a verdict; `sys` is the kernel; `record` keeps what happened; `who` tells whose a flow is; `docker`
-//! knows containers; `proxy`, `dns` and `nft` carry verdicts out; `settings` reads what the operator wants;
-//! `daemon` is where they meet; `doctor` says what is wrong; `demo` tries to get
-//! past it; `cli` speaks.
+//! knows containers; `proxy`, `dns` and `nft` carry verdicts out; `admin` tells how it is; `settings` reads
+//! what the operator wants; `daemon` is where they meet; `doctor` says what is wrong; `demo` tries to get past
+//! it; `cli` speaks.
 
+pub mod admin;
 pub mod cli;
 pub mod daemon;
 pub mod demo;

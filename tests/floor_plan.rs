@@ -20,6 +20,7 @@ const FLOORS: [(&str, u8); 16] = [
     ("nft", 3),
     ("sandbox", 3),
     ("docker", 3),
+    ("admin", 3),
     ("settings", 4),
     ("daemon", 5),
     ("doctor", 5),

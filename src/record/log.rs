@@ -237,6 +237,14 @@ impl Log {
         }
     }
 
+    /// Waits until an event could be recorded. At once, where a full queue sheds.
+    pub async fn has_room(&self) {
+        if let Way::Queue { orders, when_full: WhenFull::Block, .. } = &self.inner.way {
+            // A writer that is gone holds nobody up.
+            let _ = orders.reserve().await;
+        }
+    }
+
     /// Starts every target anew, for whoever moved the files away. Lines recorded before go to the old ones.
     ///
     /// # Errors

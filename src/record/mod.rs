@@ -12,7 +12,7 @@ mod log;
 mod metrics;
 mod notices;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod sink;
 mod summary;
 mod writer;

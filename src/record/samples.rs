@@ -132,7 +132,7 @@ fn tap(what: TapWhat) -> Event {
 }
 
 /// Every kind of event, each with a name for its line.
-pub(super) fn all() -> Vec<(&'static str, Event)> {
+pub(crate) fn all() -> Vec<(&'static str, Event)> {
     let of_container = Decided { origin: container(), ..denied(Reason::NameNotAllowed) };
     let of_user = flow("203.0.113.10:443", Transport::Tcp).seen_as(Client::User(1_000));
     let of_process = Decided { flow: of_user, origin: process(), ..denied(Reason::NameNotAllowed) };
