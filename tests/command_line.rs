@@ -86,7 +86,15 @@ bad! {
     dates_are_dates:
         "[[rule]]\nid = \"a\"\nnames = [\"a.test\"]\nuntil = \"2026-12-31\"\n[[rule]]\nid = \"b\"\nnames = [\"b.test\"]\nuntil = 2026-12-31T10:00:00\n";
     what_other_versions_have_is_said_to_be_missing:
-        "local = \"all\"\ndocker_networks = [\"egress\"]\n[ledger]\nstate = \"/var/lib/x\"\n[admin]\nlisten = \"x\"\n[audit]\nto = [\"journal\"]\n";
+        "local = \"all\"\ndocker_networks = [\"egress\"]\n[ledger]\nstate = \"/var/lib/x\"\n[audit]\nto = [\"journal\"]\n";
+    the_admin_socket_is_for_this_host_and_over_tcp_for_those_with_a_token:
+        "[admin]\nlisten = \"192.0.2.1:9053\"\ntoken_file = \"token\"\n[proxy]\nport = 9053\n";
+    an_admin_port_needs_a_token: "[admin]\nlisten = \"127.0.0.1:9053\"\nsocket_mode = \"0600\"\n";
+    an_admin_socket_needs_a_place: "[admin]\nsocket_group = \"ops\"\n";
+    an_admin_port_is_not_shared:
+        "[admin]\nlisten = \"[::1]:15001\"\ntoken_file = \"token\"\n";
+    an_admin_socket_has_a_mode_and_no_token:
+        "[admin]\nlisten = \"./admin.sock\"\nsocket_mode = \"0666\"\ntoken_file = \"token\"\n";
     warnings_do_not_fail:
         "[dns]\ntypes = [\"A\", \"TXT\"]\n[[rule]]\nid = \"a\"\nnames = [\"a.test\"]\nmatch = \"address\"\nports = [443]\n";
 }
@@ -120,8 +128,20 @@ fn a_sound_file_is_fine() {
 }
 
 #[test]
+fn a_gate_that_is_not_there_has_no_status() {
+    insta::assert_snapshot!(said(&["status", "--socket", "nowhere/admin.sock"]));
+}
+
+#[test]
+fn a_status_is_asked_where_the_configuration_says() {
+    insta::assert_snapshot!(said(&["status", "--config", "config/minimal.toml"]));
+}
+
+#[test]
 fn help_is_for_people() {
-    for command in ["exec", "demo", "serve", "check", "rules", "explain", "doctor", "down", "completions"] {
+    for command in
+        ["exec", "demo", "serve", "check", "rules", "explain", "status", "doctor", "down", "completions"]
+    {
         insta::assert_snapshot!(format!("help_{command}"), said(&[command, "--help"]));
     }
     insta::assert_snapshot!("help", said(&["--help"]));

@@ -4,12 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use namegate::admin::AdminConfig;
 use namegate::dns::{Denial, OnMiss, TapAddress, Upstream};
 use namegate::facts::Name;
 use namegate::gate::{Action, Ech, MatchBy, Mode};
 use namegate::nft::{DnsCapture, FormChoice};
 use namegate::record::{Target, WhenFull};
 use namegate::settings::{SandboxArguments, Settings, load, sandbox};
+use namegate::sys::socket_file::Access;
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
@@ -121,6 +123,8 @@ fn gateway_has_a_forwarder_and_denies_what_it_never_answered() {
     assert_eq!(settings.proxy.hold, Duration::ZERO);
     assert_eq!(settings.record.to, [Target::File("/var/log/namegate/audit.jsonl".into())]);
     assert_eq!(settings.record.when_full, WhenFull::Block);
+    let access = Access { mode: 0o600, group: None };
+    assert_eq!(settings.admin, Some(AdminConfig::Unix { path: "/run/namegate/admin.sock".into(), access }));
     assert_eq!(ids(&settings), ["packages", "api", "no-legacy-api", "orders-db"]);
     let [packages, api, denied, database] = settings.policy.rules() else { panic!() };
     assert!(packages.comment.is_some());

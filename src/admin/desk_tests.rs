@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::admin::{Capture, Listener, Reload, Ruleset, Status};
-use crate::gate::Mode;
+use crate::gate::{Mode, Reason};
 use crate::record::{Metrics, Snapshot, samples};
 
 /// A gate that is well.
@@ -26,6 +26,7 @@ pub(crate) fn well() -> Status {
         capture: Capture {
             interfaces: vec!["br-egress".to_owned()],
             networks: Vec::new(),
+            missing: Vec::new(),
             form: "redirect",
             ruleset: Ruleset::Intact,
             checked: since + Duration::from_secs(61),
@@ -187,12 +188,16 @@ async fn health_is_told_by_code_and_by_word() {
 async fn a_status_tells_everything_in_json() {
     let mut status = well();
     (status.docker, status.rules) = (Some(false), 0);
+    status.capture.missing = vec!["egress".to_owned()];
     status.reload = status.reload.map(|reload| Reload { refused: Some("a fault".into()), ..reload });
     let told: Value = serde_json::from_str(&super::status::spell(&status, &counted())).unwrap();
     assert_eq!(told["healthy"], true);
-    assert_eq!(told["warnings"].as_array().map(Vec::len), Some(4), "{told}");
+    assert_eq!(told["warnings"].as_array().map(Vec::len), Some(5), "{told}");
     assert_eq!(told["since"], "2026-11-23T17:21:46Z");
-    assert_eq!(told["flows"], serde_json::json!({ "open": 2, "allowed": 4, "denied": 1 }), "{told}");
+    let counted = counted();
+    let refused = Reason::ALL.into_iter().filter(|reason| !reason.lets_pass());
+    let refused: u64 = refused.map(|reason| counted.flows(reason)).sum();
+    assert_eq!(told["flows"], serde_json::json!({ "open": 2, "allowed": 4, "denied": refused }), "{told}");
     assert_eq!(told["policy"]["reload"]["outcome"], "refused");
     assert_eq!(told["policy"]["reload"]["why"], "a fault");
     assert_eq!(told["capture"]["ruleset"], "intact");

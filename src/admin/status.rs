@@ -32,6 +32,8 @@ pub struct Capture {
     pub interfaces: Vec<String>,
     /// Docker networks.
     pub networks: Vec<String>,
+    /// Docker networks that should be captured and are not there.
+    pub missing: Vec<String>,
     /// `redirect` or `tproxy`.
     pub form: &'static str,
     /// The kernel's rules, when they were looked at last.
@@ -124,6 +126,9 @@ impl Status {
             warnings
                 .push("the Docker socket does not answer: containers that start are not known".to_owned());
         }
+        for network in &self.capture.missing {
+            warnings.push(format!("the Docker network {network} is not there: it is captured once it is"));
+        }
         if counters.gaps > 0 {
             warnings.push(format!("the audit log lost lines: {}", counters.gaps));
         }
@@ -157,6 +162,7 @@ pub(super) fn spell(status: &Status, counters: &Snapshot) -> String {
         "capture": {
             "interfaces": status.capture.interfaces,
             "networks": status.capture.networks,
+            "missing": status.capture.missing,
             "form": status.capture.form,
             "ruleset": ruleset(status.capture.ruleset),
             "checked": stamp(status.capture.checked),

@@ -15,6 +15,7 @@ mod output;
 mod report;
 mod rules;
 mod serve;
+mod status;
 mod steps;
 mod target;
 mod tree;
@@ -48,6 +49,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Rules(arguments) => rules::rules(arguments, &mut screen),
         Command::Explain(arguments) => explain::explain(arguments, &mut screen),
         Command::Doctor(arguments) => doctor::doctor(arguments, &mut screen),
+        Command::Status(arguments) => status::status(arguments, &mut screen),
         Command::Down => serve::down(&mut screen),
         Command::Completions(arguments) => completions::completions(arguments, &mut screen),
     });
@@ -69,6 +71,7 @@ fn start_tracing(cli: &Cli, screen: &Screen) -> Result<(), Failure> {
             | Command::Rules(_)
             | Command::Explain(_)
             | Command::Doctor(_)
+            | Command::Status(_)
             | Command::Down
             | Command::Completions(_),
         ) => "info",

@@ -21,6 +21,7 @@ pub(super) fn serve(arguments: &ServeArgs, screen: &mut Screen) -> Result<ExitCo
         resolvers: arguments.resolver.clone(),
         upstreams: arguments.dns_upstream.clone(),
         audit: arguments.audit.clone(),
+        admin: arguments.admin.clone(),
         names: arguments.names.clone(),
     };
     let now = clock::now().wall;

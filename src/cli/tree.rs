@@ -43,6 +43,8 @@ pub(super) enum Command {
     Rules(RulesArgs),
     /// Walk a connection through the policy, step by step, without sending anything
     Explain(ExplainArgs),
+    /// Ask a running gate how it is
+    Status(StatusArgs),
     /// Look at this machine and the configuration: what is wrong, worst first, each with the exact fix
     Doctor(DoctorArgs),
     /// Remove what a gate that is gone left in the kernel (stop a running one first)
@@ -132,7 +134,7 @@ pub(super) struct ExecArgs {
 pub(super) struct ServeArgs {
     /// Configuration file [default: /etc/namegate/namegate.toml]
     #[arg(short, long, value_name = "FILE")]
-    #[arg(conflicts_with_all = ["interface", "docker_network", "dnstap", "resolver", "dns_upstream", "audit", "names"])]
+    #[arg(conflicts_with_all = ["interface", "docker_network", "dnstap", "resolver", "dns_upstream", "audit", "admin", "names"])]
     pub(super) config: Option<PathBuf>,
 
     /// Capture what enters by this interface
@@ -158,6 +160,10 @@ pub(super) struct ServeArgs {
     /// Where audit lines go: a file, or - for standard output [default: -]
     #[arg(long, value_name = "TARGET", help_heading = "Without a file", requires = "captured")]
     pub(super) audit: Vec<String>,
+
+    /// Where `status` and monitoring ask how the gate is [default: nowhere]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Without a file", requires = "captured")]
+    pub(super) admin: Option<String>,
 
     /// Names to allow on ports 80 and 443: example.com, *.example.com (one label), **.example.com
     #[arg(value_name = "NAME", requires = "captured")]
@@ -253,6 +259,24 @@ pub(super) struct ExplainArgs {
     /// What the client wants: a URL, or a name
     #[arg(value_name = "URL-or-NAME")]
     pub(super) target: String,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code 0: healthy. 1: not healthy, or not running (stderr says which). 3: this user may not ask."
+)]
+pub(super) struct StatusArgs {
+    /// Configuration file of the gate, for its [admin] [default: /etc/namegate/namegate.toml]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "socket")]
+    pub(super) config: Option<PathBuf>,
+
+    /// The gate's admin socket, without a file
+    #[arg(short, long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+
+    /// Print the status as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

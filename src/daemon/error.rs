@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use crate::admin::{AdminError, TokenError};
 use crate::dns::StartError;
 use crate::dns::tap::TapError;
 use crate::docker::DockerError;
@@ -65,6 +66,9 @@ pub enum Error {
         /// Its address.
         server: IpAddr,
     },
+    /// The admin socket cannot be opened.
+    #[error("the admin socket cannot be opened")]
+    Admin(#[from] AdminError),
     /// There is no sandbox, or no command in it.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
@@ -85,6 +89,7 @@ impl Error {
         match self {
             Self::Plan(_) => 2,
             Self::Capture(NftError::Plan(_)) => 2,
+            Self::Admin(AdminError::Token(TokenError::Unfit { .. })) => 2,
             Self::Sandbox(error) => error.exit_code(),
             Self::Capture(_)
             | Self::Gateway(_)
@@ -97,6 +102,7 @@ impl Error {
             | Self::Cgroup(_)
             | Self::NoUser { .. }
             | Self::ResolverLoop { .. }
+            | Self::Admin(_)
             | Self::System { .. } => 3,
         }
     }
@@ -133,11 +139,15 @@ impl Error {
                 let folder = path.parent().unwrap_or(path);
                 Some(format!("mkdir -p {}", folder.display()))
             }
+            Self::Admin(AdminError::Token(_)) => {
+                Some("`head -c 32 /dev/urandom | base64 > FILE; chmod 600 FILE` makes a token".to_owned())
+            }
             Self::Plan(_)
             | Self::Listen(_)
             | Self::Log(_)
             | Self::Upstream(_)
             | Self::Tap(_)
+            | Self::Admin(_)
             | Self::System { .. } => None,
         }
     }

@@ -213,7 +213,7 @@ impl Outside {
         serve(&tasks, &engine, listeners, client)?;
         log.record(reload::policy(&engine.gate, Ok(()))).await;
         let Engine { gate, forwarder, .. } = engine;
-        tasks.keep(upkeep::sweep(Arc::clone(&gate), tasks.upkeep.clone()));
+        tasks.keep(upkeep::sweep(Arc::clone(&gate), || {}, tasks.upkeep.clone()));
         tasks.keep(upkeep::follow_own(gate, forwarder, Default::default(), tasks.upkeep.clone()));
         Ok((tasks, log))
     }

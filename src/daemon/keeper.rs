@@ -5,6 +5,7 @@
 //! catches what was not told. Must not know what rules say.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ use crate::sys::clock;
 use crate::sys::monitor::{Change, Monitor, Table};
 
 use super::local::Local;
+use super::vitals::Vitals;
 
 /// What is kept, and where it is told.
 pub(super) struct Keeper {
@@ -30,6 +32,7 @@ pub(super) struct Keeper {
     /// `None`: the kernel permits no listener, or no longer.
     monitor: Option<Monitor>,
     pace: Pace,
+    vitals: Arc<Vitals>,
 }
 
 impl Keeper {
@@ -39,13 +42,14 @@ impl Keeper {
         wanted: watch::Receiver<Plan>,
         local: Option<Local>,
         log: Log,
+        vitals: Arc<Vitals>,
     ) -> Self {
         let watched = Table { family: NFPROTO_INET, name: installed.ruleset().table().to_owned() };
         let monitor = Monitor::open(vec![watched], ROUTE_TABLE);
         let monitor = monitor.inspect_err(|error| {
             tracing::warn!(%error, "the kernel does not tell of changes to rules: they are looked at every 5 s");
         });
-        Self { installed, wanted, local, log, monitor: monitor.ok(), pace: Pace::default() }
+        Self { installed, wanted, local, log, monitor: monitor.ok(), pace: Pace::default(), vitals }
     }
 
     /// Puts the rules back when somebody took or changed them, until cancelled.
@@ -87,6 +91,7 @@ impl Keeper {
             Some(standing) => Ok(standing),
             None => self.installed.verify().await,
         };
+        self.vitals.ruleset(standing.as_ref().ok().copied());
         let what = match standing {
             Ok(Standing::Intact) => return,
             Ok(Standing::Missing) => "missing",
@@ -118,7 +123,7 @@ impl Keeper {
             None => Ok(plan),
         };
         let replaced = match whole {
-            Ok(plan) => self.installed.replace(&plan).await,
+            Ok(plan) => replace(&mut self.installed, &self.vitals, plan).await,
             Err(error) => Err(error.into()),
         };
         if replaced.is_err() {
@@ -141,7 +146,7 @@ impl Keeper {
             }
             Ok(true) => {
                 let replaced = match local.plan() {
-                    Some(Ok(plan)) => self.installed.replace(&plan).await,
+                    Some(Ok(plan)) => replace(&mut self.installed, &self.vitals, plan).await,
                     Some(Err(error)) => Err(error.into()),
                     None => return,
                 };
@@ -157,12 +162,21 @@ impl Keeper {
 
     async fn tell(&self, done: Result<(), NftError>) {
         match done {
-            Ok(()) => self.log.record(ruleset("installed", &self.installed)).await,
+            Ok(()) => {
+                self.vitals.ruleset(Some(Standing::Intact));
+                self.log.record(ruleset("installed", &self.installed)).await;
+            }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot put the ruleset in force");
             }
         }
     }
+}
+
+async fn replace(installed: &mut Installed, vitals: &Vitals, plan: Plan) -> Result<(), NftError> {
+    installed.replace(&plan).await?;
+    vitals.captures(plan);
+    Ok(())
 }
 
 enum Wake {

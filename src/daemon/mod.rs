@@ -13,7 +13,9 @@ mod local;
 mod networks;
 mod reload;
 mod residents;
+mod service;
 mod upkeep;
+mod vitals;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -24,10 +26,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
+use crate::admin::{self, Admin, AdminConfig, AskError};
 use crate::dns::Pool;
 use crate::dns::tap::Tap;
 use crate::gate::Roster;
-use crate::nft::{Family, Installed, Leftovers, Netfilter, Nft, Piece, remove_leftovers};
+use crate::nft::{Family, Installed, Leftovers, Netfilter, Nft, Piece, Standing, remove_leftovers};
 use crate::record::Log;
 use crate::settings::{Settings, TABLE};
 use crate::sys::neighbours::Neighbours;
@@ -41,6 +44,8 @@ use keeper::Keeper;
 use local::Local;
 use networks::Watched;
 use reload::Reloader;
+use service::Word;
+use vitals::Vitals;
 
 pub use capture::captured;
 pub use error::Error;
@@ -71,11 +76,31 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
     let doors = Doors::open(&settings, &kernel).await?;
     let resolver = Arc::new(Pool::new(&settings.dns)?);
     let tap = Tap::bind(&settings.tap)?;
+    let admin = settings.admin.as_ref().map(Admin::bind).transpose()?;
     let signals = Signals::new().map_err(|source| Error::System { action: "deliver signals", source })?;
     let log = Log::open(&settings.record)?;
-    let parts = Ready { doors, resolver, tap, log, kernel, docker };
+    let parts = Ready { doors, resolver, tap, admin, log, kernel, docker };
     Running::start(settings, fixed, parts).await?.until_stopped(signals).await;
     Ok(())
+}
+
+/// Why a running gate could not be asked.
+#[derive(Debug)]
+pub enum AskFailure {
+    /// It was asked.
+    Ask(AskError),
+    /// It could not even be asked.
+    Runtime(std::io::Error),
+}
+
+/// Asks a running gate for its status, as JSON. Waits for [`admin::DEADLINE`] at most.
+///
+/// # Errors
+/// [`AskFailure`].
+pub fn ask(config: &AdminConfig) -> Result<String, AskFailure> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AskFailure::Runtime)?;
+    runtime.block_on(admin::ask(config)).map_err(AskFailure::Ask)
 }
 
 /// Removes what a gate that is gone left in the kernel; returns a line for each thing removed.
@@ -148,6 +173,7 @@ struct Ready {
     doors: Doors,
     resolver: Arc<Pool>,
     tap: Tap,
+    admin: Option<Admin>,
     log: Log,
     kernel: Arc<dyn Netfilter>,
     docker: Option<Watched>,
@@ -158,11 +184,13 @@ struct Running {
     reloader: Reloader,
     log: Log,
     tasks: Tasks,
+    vitals: Arc<Vitals>,
+    drain: Duration,
 }
 
 impl Running {
     async fn start(settings: Settings, fixed: String, ready: Ready) -> Result<Self, Error> {
-        let Ready { mut doors, resolver, tap, log, kernel, docker } = ready;
+        let Ready { mut doors, resolver, tap, admin, log, kernel, docker } = ready;
         let tasks = Tasks::default();
         let mut capture = doors.plan.config().clone();
         if let (Some(watched), Some(docker)) = (&docker, &settings.docker) {
@@ -180,7 +208,11 @@ impl Running {
             .chain(local_ports.into_iter().flatten())
             .chain(settings.dns_listen.iter().map(SocketAddr::port))
             .chain(tap.tcp_addresses().iter().map(SocketAddr::port))
+            .chain(admin.as_ref().and_then(Admin::tcp_address).map(|address| address.port()))
             .collect();
+        let networks = settings.docker.as_ref().map(|docker| docker.networks.clone()).unwrap_or_default();
+        let vitals = Vitals::new(doors.plan.clone(), networks, view.clone());
+        let drain = settings.proxy.drain;
         let engine = Engine::connect(Parts {
             policy: settings.policy,
             ledger: settings.ledger,
@@ -210,17 +242,19 @@ impl Running {
                 log: log.clone(),
                 residents: Arc::clone(&engine.residents),
                 fixed,
+                vitals: Arc::clone(&vitals),
             },
             log: log.clone(),
             tasks,
+            vitals: Arc::clone(&vitals),
+            drain,
         };
         let (plan, gateways) = (doors.plan, doors.gateways);
         running.serve(doors.sockets, &engine, doors.capture, Whose::Link)?;
         if let Some(sockets) = local_sockets {
             running.serve(sockets, &engine, Capture::Redirected, Whose::Opener(None))?;
         }
-        running.tasks.drain_questions(&engine.forwarder);
-        running.tasks.keep(tap.serve(Arc::clone(&engine.gate), log.clone(), running.tasks.upkeep.clone()));
+        running.serve_others(&engine, tap, admin);
         // Whoever is captured finds the listeners open already, and whoever finds the gateway is captured.
         let installed = Installed::apply(kernel, &plan).await?;
         gateways.take().await?;
@@ -228,36 +262,58 @@ impl Running {
         log.record(reload::policy(&gate, Ok(()))).await;
         log.record(keeper::ruleset("installed", &installed)).await;
         let (tasks, end) = (&running.tasks, &running.tasks.upkeep);
-        tasks.keep(upkeep::sweep(Arc::clone(&gate), end.clone()));
-        tasks.keep(upkeep::follow_own(gate, forwarder, ports, end.clone()));
+        vitals.ruleset(Some(Standing::Intact));
+        let noted = Arc::clone(&vitals);
+        tasks.keep(upkeep::sweep(Arc::clone(&gate), move || noted.swept(), end.clone()));
+        tasks.keep(upkeep::follow_own(Arc::clone(&gate), forwarder, ports, end.clone()));
         let (plans, wanted) = watch::channel(plan);
         if let Some((view, docker)) = view.zip(settings.docker) {
             let (log, networks, form) = (log.clone(), docker.networks, plans.borrow().form());
             let following = networks::Following { view, residents, who, log, capture, form, networks, plans };
             tasks.keep(following.run(end.clone()));
         }
-        tasks.keep(Keeper::new(installed, wanted, local, log).keep(end.clone()));
+        tasks.keep(Keeper::new(installed, wanted, local, log.clone(), Arc::clone(&vitals)).keep(end.clone()));
+        service::tell(Word::Ready(reload::in_force(&gate))).await;
+        tasks.keep(service::feel_pulse(gate, log, vitals, end.clone()));
         Ok(running)
     }
 
     fn serve(&self, sockets: Sockets, engine: &Engine, capture: Capture, whose: Whose) -> Result<(), Error> {
-        let tasks = &self.tasks;
+        let (tasks, vitals) = (&self.tasks, &self.vitals);
         let forwarder = engine.forwarder.of(whose);
         for listener in sockets.proxy {
             let (proxy, cancel) = (Arc::clone(&engine.proxy), tasks.corridors.clone());
             let listener = adopt(listener)?;
-            tasks.serve(async move { proxy.serve(listener, capture, whose, cancel).await });
+            let work = proxy.serve(listener, capture, whose, cancel);
+            tasks.serve(vitals.watch("connections", work));
         }
         for listener in sockets.dns_tcp {
             let (forwarder, cancel) = (forwarder.clone(), tasks.corridors.clone());
             let listener = adopt(listener)?;
-            tasks.serve(async move { forwarder.serve_tcp(listener, cancel).await });
+            let work = async move { forwarder.serve_tcp(listener, cancel).await };
+            tasks.serve(vitals.watch("questions over TCP", work));
         }
         for socket in sockets.dns_udp {
             let (forwarder, cancel) = (forwarder.clone(), tasks.corridors.clone());
-            tasks.serve(async move { forwarder.serve_udp(socket, cancel).await });
+            let work = async move { forwarder.serve_udp(socket, cancel).await };
+            tasks.serve(vitals.watch("questions over UDP", work));
         }
         Ok(())
+    }
+
+    /// Serves who tells of answers, and who asks how the gate is.
+    fn serve_others(&self, engine: &Engine, tap: Tap, admin: Option<Admin>) {
+        let (tasks, vitals) = (&self.tasks, &self.vitals);
+        tasks.drain_questions(&engine.forwarder);
+        if tap.listens() {
+            let tap = tap.serve(Arc::clone(&engine.gate), self.log.clone(), tasks.upkeep.clone());
+            tasks.keep(vitals.watch("dnstap frames", tap));
+        }
+        if let Some(admin) = admin {
+            let (gate, told) = (Arc::clone(&engine.gate), Arc::clone(vitals));
+            let facts: admin::Facts = Arc::new(move || told.status(&gate));
+            tasks.keep(admin.serve(facts, self.log.clone(), tasks.upkeep.clone()));
+        }
     }
 
     /// Waits for signals; then stops taking connections, lets open ones end, and writes out the log.
@@ -265,7 +321,7 @@ impl Running {
     /// Nothing here waits for the log without an end: a target that takes no more bytes must not make the gate
     /// deaf to signals.
     async fn until_stopped(self, mut signals: Signals) {
-        let Self { reloader, log, tasks } = self;
+        let Self { reloader, log, tasks, vitals, drain } = self;
         let asked = Arc::new(Notify::new());
         let reloading = tasks.upkeep.child_token();
         tasks.keep(reload::on_request(reloader, Arc::clone(&asked), reloading));
@@ -273,7 +329,9 @@ impl Running {
             asked.notify_one();
         }
         tracing::info!("stopping: what is captured stays closed, `namegate down` opens it");
+        vitals.stopping();
         tasks.corridors.cancel();
+        service::tell(Word::Stopping(drain.saturating_add(LAST_WORDS))).await;
         tasks.serving.close();
         tokio::select! {
             () = tasks.serving.wait() => {}

@@ -9,12 +9,14 @@ use std::time::SystemTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::gate::Gate;
+use crate::gate::{Gate, Mode};
 use crate::record::{Event, Log, PolicyEvent};
 use crate::settings::{self, Settings};
 use crate::sys::clock;
 
 use super::residents::Residents;
+use super::service::{self, Word};
+use super::vitals::Vitals;
 
 /// What a reload acts on.
 pub(super) struct Reloader {
@@ -25,6 +27,7 @@ pub(super) struct Reloader {
     pub(super) residents: Arc<Residents>,
     /// All that a reload does not change, as it was at the start.
     pub(super) fixed: String,
+    pub(super) vitals: Arc<Vitals>,
 }
 
 impl Reloader {
@@ -60,6 +63,7 @@ impl Reloader {
         if let Err(why) = &outcome {
             tracing::warn!(%why, "the new policy is refused, the old one stays in force");
         }
+        self.vitals.reloaded(&outcome);
         self.log.record(policy(&self.gate, outcome)).await;
     }
 }
@@ -69,7 +73,9 @@ pub(super) async fn on_request(reloader: Reloader, asked: Arc<Notify>, cancel: C
     let forever = async {
         loop {
             asked.notified().await;
+            service::tell(Word::Reloading).await;
             reloader.again().await;
+            service::tell(Word::Ready(in_force(&reloader.gate))).await;
         }
     };
     cancel.run_until_cancelled(forever).await;
@@ -78,6 +84,16 @@ pub(super) async fn on_request(reloader: Reloader, asked: Arc<Notify>, cancel: C
 /// Describes the policy in force.
 pub(super) fn policy(gate: &Gate, outcome: Result<(), Arc<str>>) -> Event {
     Event::Policy(PolicyEvent { at: clock::now(), rules: gate.policy().rules().len(), outcome })
+}
+
+/// Says in a few words what is in force.
+pub(super) fn in_force(gate: &Gate) -> String {
+    let policy = gate.policy();
+    let mode = match policy.defaults().mode {
+        Mode::Enforce => "enforcing",
+        Mode::Observe => "observing",
+    };
+    format!("{mode}, rules: {}", policy.rules().len())
 }
 
 /// Everything that a reload does not change, in comparable form.
@@ -96,11 +112,13 @@ pub(super) fn fixed(settings: &Settings) -> String {
         docker,
         gateways,
         record,
+        admin,
     } = settings;
     // What the daemon found out about this machine is not the operator's change.
     let dns = crate::dns::DnsConfig { no_ipv6: false, ..dns.clone() };
     format!(
-        "{ledger:?} {proxy:?} {dns:?} {on_miss:?} {dns_listen:?} {tap:?} {capture:?} {local:?} {docker:?} {gateways:?} {record:?}"
+        "{ledger:?} {proxy:?} {dns:?} {on_miss:?} {dns_listen:?} {tap:?} {capture:?} {local:?} {docker:?} {gateways:?} {record:?} \
+         {admin:?}"
     )
 }
 

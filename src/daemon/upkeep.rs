@@ -21,12 +21,13 @@ const SWEEP_BUDGET: usize = 50_000;
 /// How often addresses are read. The kernel rules refuse own addresses by themselves, at once.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Sweeps the ledger until cancelled.
-pub(super) async fn sweep(gate: Arc<Gate>, cancel: CancellationToken) {
+/// Sweeps the ledger until cancelled; `swept` is called after each step.
+pub(super) async fn sweep(gate: Arc<Gate>, swept: impl Fn(), cancel: CancellationToken) {
     let mut every = interval(SWEEP);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while cancel.run_until_cancelled(every.tick()).await.is_some() {
         gate.sweep(clock::tick(), SWEEP_BUDGET);
+        swept();
     }
 }
 

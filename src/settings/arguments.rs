@@ -24,6 +24,8 @@ pub struct Arguments {
     pub upstreams: Vec<String>,
     /// Audit targets; empty: standard output.
     pub audit: Vec<String>,
+    /// Where the gate can be asked how it is.
+    pub admin: Option<String>,
     /// Patterns of the one rule, which is for ports 80 and 443 and is called `arguments`.
     pub names: Vec<String>,
 }
@@ -64,6 +66,9 @@ fn spell(arguments: &Arguments) -> String {
     }
     if !arguments.audit.is_empty() {
         text.push_str(&format!("[audit]\nto = {}\n", list(&arguments.audit)));
+    }
+    if let Some(admin) = &arguments.admin {
+        text.push_str(&format!("[admin]\nlisten = {}\n", quote(admin)));
     }
     text.push_str(&format!("[[rule]]\nid = \"arguments\"\nnames = {}\n", list(&arguments.names)));
     text

@@ -3,7 +3,7 @@
 //! Text in, checked value out. Nothing is opened or looked up here.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::dns::{TapAddress, Upstream};
 use crate::facts::Name;
@@ -87,6 +87,28 @@ pub(super) fn tap(text: &str, base: &Path) -> Result<TapAddress, Complaint> {
             .map_err(|_| Complaint::new("not an address with a port").hint(hint))?;
         return Ok(TapAddress::Tcp(socket));
     }
+    socket_path(text, base, hint).map(TapAddress::Unix)
+}
+
+/// Where the admin socket listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum AdminAddress {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+}
+
+/// Parses where the admin socket listens: `unix:PATH`, a plain path, or a loopback address with a port.
+pub(super) fn admin(text: &str, base: &Path) -> Result<AdminAddress, Complaint> {
+    let hint = "\"unix:/run/namegate/admin.sock\", or \"127.0.0.1:9053\" with a `token_file`";
+    let address = text.strip_prefix("tcp:").unwrap_or(text);
+    match socket(address, 0) {
+        Ok(address) if address.ip().is_loopback() => Ok(AdminAddress::Tcp(address)),
+        Ok(_) => Err(Complaint::new("the admin socket is for this host alone").hint(hint)),
+        Err(_) => socket_path(text, base, hint).map(AdminAddress::Unix),
+    }
+}
+
+fn socket_path(text: &str, base: &Path, hint: &str) -> Result<PathBuf, Complaint> {
     let path = match text.strip_prefix("unix:") {
         Some(path) => path.strip_prefix("//").unwrap_or(path),
         None if text.contains('/') && !text.contains(':') => text,
@@ -100,7 +122,7 @@ pub(super) fn tap(text: &str, base: &Path) -> Result<TapAddress, Complaint> {
         return Err(Complaint::new(format!("the path is longer than {LONGEST_SOCKET_PATH} bytes"))
             .hint("the kernel takes no longer one (unix(7)); choose a directory such as /run/namegate"));
     }
-    Ok(TapAddress::Unix(path))
+    Ok(path)
 }
 
 /// Parses where audit lines go: `-` or a path.
@@ -198,6 +220,31 @@ mod tests {
             ["", "unix:", "unix:/run/", "tcp:127.0.0.1", "tcp:127.0.0.1:0", "tap", "udp:127.0.0.1:1", &long]
         {
             assert!(tap(text, base).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_admin_socket_is_a_path_or_a_port_of_this_host() {
+        let base = Path::new("/etc/namegate");
+        for (text, expected) in [
+            ("unix:/run/admin.sock", AdminAddress::Unix("/run/admin.sock".into())),
+            ("./admin.sock", AdminAddress::Unix("/etc/namegate/./admin.sock".into())),
+            ("127.0.0.1:9053", AdminAddress::Tcp(at("127.0.0.1:9053"))),
+            ("tcp:[::1]:9053", AdminAddress::Tcp(at("[::1]:9053"))),
+        ] {
+            assert_eq!(admin(text, base), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "9053",
+            "0.0.0.0:9053",
+            "[::]:9053",
+            "192.0.2.1:9053",
+            "127.0.0.1:0",
+            "127.0.0.1",
+            "localhost:9053",
+        ] {
+            assert!(admin(text, base).is_err(), "{text}");
         }
     }
 

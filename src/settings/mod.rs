@@ -3,6 +3,7 @@
 //! Everything that is wrong is reported at once, each with its place and a next step. A value that
 //! comes out of here is valid. Must not know how the rooms act on it, and reads no clock.
 
+mod admin;
 mod arguments;
 mod capture;
 mod dns;
@@ -32,6 +33,7 @@ use std::time::SystemTime;
 use ipnet::IpNet;
 use toml::de::DeTable;
 
+use crate::admin::AdminConfig;
 use crate::dns::{DnsConfig, OnMiss, TapConfig};
 use crate::gate::{Defaults, Ech, LedgerConfig, Mode, Policy};
 use crate::nft::CaptureConfig;
@@ -83,6 +85,8 @@ pub struct Settings {
     pub docker: Option<DockerSettings>,
     /// The audit log.
     pub record: RecordConfig,
+    /// Where the gate can be asked how it is; `None`: nowhere.
+    pub admin: Option<AdminConfig>,
 }
 
 /// A configuration that can be used, and what the operator should know about it.
@@ -124,6 +128,23 @@ pub fn load(path: &Path, now: SystemTime) -> Result<Checked, Error> {
     let mut checked = check(path, base, &text, now)?;
     checked.settings.path = Some(path.to_owned());
     Ok(checked)
+}
+
+/// Reads of a file where its gate can be asked how it is, and nothing else: a file that became faulty while the gate
+/// runs is no reason not to ask. `None`: nowhere.
+///
+/// # Errors
+/// As [`load`], for what is wrong with `[admin]` itself.
+pub fn load_admin(path: &Path) -> Result<(Option<AdminConfig>, Report), Error> {
+    let text = read_file(path)?;
+    let sheet = Sheet::default();
+    let source = sheet.add_source(Source::new(path, text.clone()));
+    let (document, faults) = DeTable::parse_recoverable(&text);
+    tell_syntax(&sheet, source, &text, &faults);
+    let base = path.parent().unwrap_or(Path::new(""));
+    let admin = admin::read(Section::document(&sheet, base, source, document.get_ref()).section("admin"));
+    let report = sheet.into_report();
+    if report.errors() == 0 { Ok((admin, report)) } else { Err(Error::Faulty { report }) }
 }
 
 fn read_file(path: &Path) -> Result<String, Error> {
@@ -176,7 +197,8 @@ fn read(mut document: Section<'_>, now: SystemTime) -> Option<Settings> {
         capture::read_capture(document.section("capture"), ports, &dns);
     let ledger = keeping::read_ledger(document.section("ledger"));
     let record = keeping::read_audit(document.section("audit"), Some(Target::Stdout));
-    document.unavailable("admin", NO_ADMIN);
+    let admin = admin::read(document.section("admin"));
+    refuse_a_shared_port(&document, admin.as_ref(), &capture);
     let policy = rules::read(&mut document, defaults, now);
     document.finish();
     let policy = policy?;
@@ -195,7 +217,21 @@ fn read(mut document: Section<'_>, now: SystemTime) -> Option<Settings> {
         local,
         docker: docker.settle(networks, clients),
         record,
+        admin,
     })
+}
+
+/// The listeners of a gate share one host.
+fn refuse_a_shared_port(document: &Section<'_>, admin: Option<&AdminConfig>, capture: &CaptureConfig) {
+    let Some(AdminConfig::Tcp { address, .. }) = admin else { return };
+    let taken = [capture.proxy_port, capture.dns_port];
+    let asked = capture.dns_listen.iter().any(|listen| listen.port() == address.port());
+    if taken.contains(&address.port()) || asked {
+        let message =
+            format!("port {} cannot serve as admin socket: it is the proxy's or DNS's", address.port());
+        document
+            .missing(&message, "`admin.listen`, `proxy.port`, `dns.port` and `dns.listen` share this host");
+    }
 }
 
 fn read_defaults(document: &mut Section<'_>, now: SystemTime) -> Defaults {
@@ -211,9 +247,6 @@ fn read_defaults(document: &mut Section<'_>, now: SystemTime) -> Defaults {
     let until = rules::read_until(document, now, "the date has passed: denials are carried out");
     Defaults { mode, until, ech }
 }
-
-/// What serves in place of `[admin]`.
-const NO_ADMIN: &str = "the audit log tells what is allowed and denied: [audit] to = [\"-\"]";
 
 /// Ten thousand rules are about 2 MiB.
 const LARGEST_FILE: u64 = 64 << 20;

@@ -21,7 +21,7 @@ use super::finding::{Finding, Report, Sheet, Source, Span};
 use super::grant::{self, Grant, Kind};
 use super::scalar::Complaint;
 use super::section::Section;
-use super::{Error, NO_ADMIN, capture, dns, keeping, read_defaults, read_file, rules, tell_syntax};
+use super::{Error, capture, dns, keeping, read_defaults, read_file, rules, tell_syntax};
 
 /// What one command is granted on the command line.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +114,7 @@ fn read(
         "all that the command sends is captured, and nothing else",
     );
     document.without_effect(&["dnstap"], FOR_ONE, "the built-in forwarder answers it and is the evidence");
-    document.unavailable("admin", NO_ADMIN);
+    document.without_effect(&["admin"], FOR_ONE, "`--report` and `--audit` tell how it went");
     let dns = dns::read_for_one(document.section("dns"), said.upstreams);
     let proxy = capture::read_proxy_for_one(document.section("proxy"));
     let ledger = keeping::read_ledger_for_one(document.section("ledger"));

@@ -196,7 +196,7 @@ fn what_has_no_meaning_for_one_command_is_an_error_in_the_file() {
             "`dnstap` has no effect for one command",
             "`state` has no effect for one command",
             "`max_leases_per_client` has no effect for one command",
-            "[admin] is not available in this version",
+            "`admin` has no effect for one command",
             "`clients` has no effect for one command",
         ]
     );

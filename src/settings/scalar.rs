@@ -87,6 +87,15 @@ pub(super) fn port_range(text: &str) -> Result<(u16, u16), Complaint> {
     Ok((first, last))
 }
 
+/// Parses the name of a group.
+pub(super) fn group(text: &str) -> Result<String, Complaint> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if text.is_empty() || text.len() > 32 || !plain {
+        return Err(Complaint::new("not the name of a group").hint("as in /etc/group"));
+    }
+    Ok(text.to_owned())
+}
+
 /// Parses an address or a network of clients; an IPv4-mapped spelling becomes its IPv4 form.
 pub(super) fn network(text: &str) -> Result<IpNet, Complaint> {
     if let Ok(address) = IpAddr::from_str(text) {

@@ -229,10 +229,7 @@ impl<'a> Section<'a> {
     /// Refuses a key that other versions have.
     pub(super) fn unavailable(&mut self, key: &'static str, instead: &str) {
         let Some(value) = self.value(key) else { return };
-        let message = match self.name {
-            "" => format!("[{key}] is not available in this version"),
-            name => format!("`{name}.{key}` is not available in this version"),
-        };
+        let message = format!("`{}.{key}` is not available in this version", self.name);
         self.sheet.push(Finding::error(self.span(value.span()), message).hint(instead));
     }
 

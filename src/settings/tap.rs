@@ -8,7 +8,7 @@ use crate::dns::{TapAddress, TapConfig};
 
 use super::endpoint::tap;
 use super::finding::Finding;
-use super::scalar::{Complaint, network, permissions};
+use super::scalar::{Complaint, group, network, permissions};
 use super::section::{Section, integer};
 
 /// Reads `[dnstap]`; the second value is how long a flow is held for a frame on its way.
@@ -80,14 +80,6 @@ fn warn_of_open_sockets(section: &mut Section<'_>, config: &TapConfig) {
         let finding = Finding::warning(section.span(value.span()), message);
         section.sheet.push(finding.hint("\"0660\" with `socket_group`, or `allow_uids`"));
     }
-}
-
-fn group(text: &str) -> Result<String, Complaint> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    if text.is_empty() || text.len() > 32 || !plain {
-        return Err(Complaint::new("not the name of a group").hint("as in /etc/group"));
-    }
-    Ok(text.to_owned())
 }
 
 fn read_uids(section: &mut Section<'_>) -> Vec<u32> {

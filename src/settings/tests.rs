@@ -199,6 +199,10 @@ fn wrong_types_everywhere_are_findings_and_never_a_panic() {
         "audit.to",
         "audit.when_full",
         "audit.queue",
+        "admin.listen",
+        "admin.socket_mode",
+        "admin.socket_group",
+        "admin.token_file",
     ];
     let values = [
         "0",
