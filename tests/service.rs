@@ -301,3 +301,79 @@ fn the_admin_port_is_for_this_host_and_a_token() {
     assert!(out.stdout.is_empty(), "{}", text(&out.stdout));
     assert!(gate.reasons().iter().all(|reason| reason != "allowed"), "{:?}", gate.reasons());
 }
+
+/// What a setting of the unit says, its lines joined.
+fn unit(key: &str) -> String {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/systemd/namegate.service");
+    let text = fs::read_to_string(file).unwrap();
+    let values = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    values.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_capabilities_of_the_unit_are_enough_and_root_is_not_needed() {
+    if !inside("the_capabilities_of_the_unit_are_enough_and_root_is_not_needed") {
+        return;
+    }
+    let mut world = World::new();
+    let _far = Far::start(&world);
+    assert_eq!((unit("User"), unit("NoNewPrivileges")), ("namegate".to_owned(), "yes".to_owned()));
+    assert_eq!(unit("AmbientCapabilities"), unit("CapabilityBoundingSet"));
+    let sets: String = unit("AmbientCapabilities")
+        .split(' ')
+        .map(|name| format!(",+{}", name.strip_prefix("CAP_").unwrap().to_lowercase()))
+        .collect();
+    // Without `noroot`, being user 0 of these namespaces would be worth every capability.
+    let words = [
+        "--no-new-privs".to_owned(),
+        "--securebits=+noroot,+noroot_locked".to_owned(),
+        format!("--inh-caps=-all{sets}"),
+        format!("--bounding-set=-all{sets}"),
+        format!("--ambient-caps=-all{sets}"),
+    ];
+    let before: Vec<&str> = ["setpriv"].into_iter().chain(words.iter().map(String::as_str)).collect();
+    let listen = "listen = [\"10.77.0.1:53\"]\nupstreams";
+    let configuration = rules(ADMIN).replace("upstreams", listen);
+    let (pid, manager) = start(&mut world, &before, &configuration);
+    manager.hears("READY=1");
+    let told = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let effective = told.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap();
+    // Bits 10 and 12 (capabilities(7)).
+    assert_eq!(u64::from_str_radix(effective, 16).unwrap(), 1 << 10 | 1 << 12);
+    assert!(world.curl("c1", "-4 https://a.fe.test/").greeted());
+    world.gateway("nft flush ruleset");
+    wait_until("the rules are put back by its own nft", Duration::from_secs(15), || {
+        world.run("gw", "nft list table inet namegate").status.success()
+    });
+    assert_eq!(status(&world, "").status.code(), Some(0));
+}
+
+#[test]
+fn systemd_takes_the_unit_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let verify = |unit: &str| {
+        let file = folder.path().join("namegate.service");
+        fs::write(&file, unit).unwrap();
+        std::process::Command::new("systemd-analyze").arg("verify").arg(&file).output()
+    };
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/systemd/namegate.service"));
+    // It looks for the program.
+    let text = text.unwrap().replace("/usr/local/bin/namegate", GATE);
+    let Ok(fine) = verify(&text) else {
+        assert!(std::env::var_os("NAMEGATE_TEST_ALL").is_none(), "systemd-analyze is not installed");
+        let notice = "\nSKIPPED systemd_takes_the_unit_as_it_is: systemd-analyze is not installed\n";
+        // Past the capture of the test harness: a skip that nobody sees is a lie.
+        let _ = std::io::stderr().write_all(notice.as_bytes());
+        return;
+    };
+    assert!(fine.status.success() && fine.stderr.is_empty(), "{}", text_of(&fine));
+    let faulty = verify(&text.replace("ProtectHome=", "ProtectHom=")).unwrap();
+    assert!(text_of(&faulty).contains("ProtectHom"), "it does not look at the unit: {}", text_of(&faulty));
+    let user =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/systemd/namegate.sysusers.conf"));
+    assert!(user.unwrap().lines().any(|line| line.starts_with(&format!("u {} - ", unit("User")))));
+}
+
+fn text_of(out: &Output) -> String {
+    text(&out.stdout) + &text(&out.stderr)
+}
