@@ -159,3 +159,26 @@ fn observe_disturbs_nothing_but_what_one_rule_is_sure_of() {
     let modes: Vec<_> = settings.policy.rules().iter().map(|rule| rule.mode).collect();
     assert_eq!(modes, [None, Some(Mode::Enforce)]);
 }
+
+#[test]
+fn resolvers_beside_the_gate_agree_with_its_configuration_about_socket_and_address() {
+    let settings = settings("gateway-dnstap.toml");
+    let [TapAddress::Unix(socket)] = &settings.tap.listen[..] else { panic!("one unix socket") };
+    let DnsCapture::External(resolver) = &settings.capture.dns else {
+        panic!("a resolver of the operator's")
+    };
+    let mut files: Vec<String> = std::fs::read_dir(file("resolvers"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["Corefile", "dnsdist.conf", "kresd.conf", "named.conf", "unbound.conf"]);
+    for name in files {
+        let text = std::fs::read_to_string(file("resolvers").join(&name)).unwrap();
+        let told = |what: &str| {
+            text.lines().any(|line| line.contains(what) && !line.trim_start().starts_with(['#', '/', '-']))
+        };
+        assert!(told(socket.to_str().unwrap()), "{name}");
+        assert!(told(&resolver[0].ip().to_string()), "{name}");
+    }
+}

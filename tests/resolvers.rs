@@ -1,5 +1,5 @@
-//! Real resolvers as the source of evidence: unbound, bind9 and dnsdist answer the clients, and tell the gate
-//! by dnstap. Their configurations are the ones in `tests/data/resolvers`, moved to the world's addresses.
+//! Real resolvers as the source of evidence: unbound, BIND, dnsdist and Knot Resolver answer the clients, and tell the
+//! gate by dnstap. Their configurations are those of `config/resolvers`, moved to the world's addresses.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,32 +16,133 @@ use common::far::Far;
 use common::namespace::inside;
 use common::world::{GATEWAY, NAME_SERVER, World, leaked, text, wait_until};
 
-/// A configuration of `tests/data/resolvers`, listening where the clients ask and asking the world's name server.
-fn resolver(world: &World, file: &str) -> String {
-    let path = format!("{}/tests/data/resolvers/{file}", env!("CARGO_MANIFEST_DIR"));
-    let dir = world.dir.path().display().to_string();
-    let moved = fs::read_to_string(path)
-        .expect("a configuration")
-        .replace("@DIR@", &dir)
-        .replace("127.0.0.1@5301", &format!("{GATEWAY}@53"))
-        .replace("127.0.0.1@5300", NAME_SERVER)
-        .replace("port 5302 { 127.0.0.1; }", &format!("port 53 {{ {GATEWAY}; }}"))
-        .replace("port 5300 { 127.0.0.1; }", &format!("port 53 {{ {NAME_SERVER}; }}"))
-        .replace("//FSTRM", "")
-        .replace("setLocal(\"127.0.0.1:5303\")", &format!("setLocal(\"{GATEWAY}:53\")"))
-        .replace("127.0.0.1:5300", &format!("{NAME_SERVER}:53"))
-        .replace(
-            "server:\n",
-            "server:\n    access-control: 10.77.0.0/24 allow\n    access-control: 127.0.0.0/8 allow\n",
-        );
-    let moved = if file.starts_with("named") {
-        moved.replace("recursion yes;", "recursion yes; allow-query { any; }; allow-recursion { any; };")
-    } else {
-        moved
-    };
-    let moved_to = world.path(file);
-    fs::write(&moved_to, moved).expect("written");
-    moved_to.display().to_string()
+/// Puts one text in place of another that has to be there.
+fn swap(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "{from:?} is not in it:\n{text}");
+    text.replace(from, to)
+}
+
+/// A resolver that Debian has.
+#[derive(Debug, Clone, Copy)]
+enum Resolver {
+    Unbound,
+    Named,
+    Dnsdist,
+    Kresd,
+}
+
+/// Where frames are heard.
+#[derive(Debug, Clone, Copy)]
+enum Heard {
+    Unix,
+    Tcp,
+}
+
+impl Heard {
+    fn listen(self) -> &'static str {
+        match self {
+            Self::Unix => "unix:@DIR@/dnstap.sock",
+            Self::Tcp => "tcp:127.0.0.1:6000",
+        }
+    }
+}
+
+impl Resolver {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Unbound => "unbound.conf",
+            Self::Named => "named.conf",
+            Self::Dnsdist => "dnsdist.conf",
+            Self::Kresd => "kresd.conf",
+        }
+    }
+
+    /// The shipped configuration at the world's addresses. Nothing else in it is changed.
+    fn shipped(self, world: &World, heard: Heard) -> String {
+        let path = format!("{}/config/resolvers/{}", env!("CARGO_MANIFEST_DIR"), self.file());
+        let text = fs::read_to_string(path).expect("a configuration");
+        let text = swap(&text, "172.18.0.1", GATEWAY);
+        let text = match self {
+            Self::Unbound | Self::Named | Self::Dnsdist => swap(&text, "172.18.0.0/16", "10.77.0.0/24"),
+            Self::Kresd => text,
+        };
+        let socket = world.path("dnstap.sock").display().to_string();
+        match (self, heard) {
+            (Self::Unbound, Heard::Tcp) => {
+                let text = swap(&text, "dnstap-socket-path", "#dnstap-socket-path");
+                swap(&swap(&text, "#dnstap-ip", "dnstap-ip"), "#dnstap-tls", "dnstap-tls")
+            }
+            (Self::Dnsdist, Heard::Tcp) => swap(
+                &text,
+                "tap = newFrameStreamUnixLogger(\"/run/namegate/dnstap.sock\")",
+                "tap = newFrameStreamTcpLogger(\"127.0.0.1:6000\")",
+            ),
+            (Self::Unbound | Self::Named | Self::Dnsdist | Self::Kresd, _) => {
+                swap(&text, "/run/namegate/dnstap.sock", &socket)
+            }
+        }
+    }
+
+    /// What belongs to a world without the Internet and without other users: the file that includes the shipped
+    /// one, or lines after it.
+    fn furnish(self, world: &World, shipped: &str) -> String {
+        let dir = world.dir.path().display().to_string();
+        match self {
+            Self::Unbound => {
+                let included = world.path("namegate.conf");
+                fs::write(&included, shipped).expect("written");
+                let stub = |zone| format!("stub-zone:\n name: \"{zone}\"\n stub-addr: {NAME_SERVER}\n");
+                format!(
+                    "server:\n username: \"\"\n chroot: \"\"\n directory: \"{dir}\"\n pidfile: \"\"\n use-syslog: no\n \
+                     access-control: 127.0.0.0/8 allow\n module-config: \"iterator\"\n local-zone: \"test.\" nodefault\n\
+                     remote-control:\n control-enable: no\n{}{}include: \"{}\"\n",
+                    stub("fe.test"),
+                    stub("fe2.test"),
+                    included.display()
+                )
+            }
+            Self::Named => {
+                let more = "options {\n pid-file none; session-keyfile none; dnssec-validation no; empty-zones-enable no;";
+                let forward = |zone| {
+                    format!(
+                        "zone \"{zone}\" {{ type forward; forward only; forwarders {{ {NAME_SERVER}; }}; }};\n"
+                    )
+                };
+                let text = swap(&swap(shipped, "options {", more), "/var/cache/bind", &dir);
+                format!("{text}controls {{ }};\n{}{}", forward("fe.test"), forward("fe2.test"))
+            }
+            // Its server is the world's name server already.
+            Self::Dnsdist => {
+                assert!(shipped.contains(&format!("newServer({{address=\"{NAME_SERVER}:53\"")));
+                shipped.to_owned()
+            }
+            Self::Kresd => format!(
+                "{shipped}\ntrust_anchors.remove('.')\nmodules.load('policy')\n\
+                 policy.add(policy.suffix(policy.STUB({{'{NAME_SERVER}'}}), policy.todnames({{'fe.test','fe2.test'}})))\n"
+            ),
+        }
+    }
+
+    /// Starts it with that configuration.
+    fn start(self, world: &mut World, shipped: &str) {
+        let file = world.path(self.file());
+        fs::write(&file, self.furnish(world, shipped)).expect("written");
+        let (file, dir) = (file.display().to_string(), world.dir.path().display().to_string());
+        let (program, args): (&str, &[&str]) = match self {
+            Self::Unbound => ("unbound", &["-d", "-c", &file]),
+            Self::Named => ("named", &["-f", "-n", "1", "-c", &file]),
+            Self::Dnsdist => ("dnsdist", &["--supervised", "--disable-syslog", "-C", &file]),
+            Self::Kresd => ("kresd", &["-n", "-c", &file, &dir]),
+        };
+        world.spawn("gw", "resolver", program, args);
+        let warm = "dig +short +tries=1 +time=1 warm.fe.test A; dig +short +tries=1 +time=1 edge.fe2.test A";
+        let log = world.path("resolver.log");
+        wait_until("the resolver answers", Duration::from_secs(10), || {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            assert!(!log.contains("failed to open socket"), "{log}");
+            text(&world.run("c2", warm).stdout).contains("203.0.113.13")
+        });
+    }
 }
 
 /// The gate beside an operator's resolver.
@@ -71,27 +172,14 @@ names = ["*.fe.test"]
 }
 
 /// A client resolves through the operator's resolver and connects at once; the gate waits for the evidence.
-fn serves_as_evidence(file: &str, listen: &str, program: &str, args: &dyn Fn(&str) -> Vec<String>) {
+fn serves_as_evidence(resolver: Resolver, heard: Heard, change: &dyn Fn(String) -> String) {
     let mut world = World::new();
     let far = Far::start(&world);
     world.set_name_server(GATEWAY);
     // The sender's timer may be two seconds behind.
-    let gate = world.start_gate(&rules(listen, "deny", "5s"));
-    let configuration = resolver(&world, file);
-    let args = args(&configuration);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    world.spawn("gw", "resolver", program, &args);
-    wait_until("the resolver answers", Duration::from_secs(10), || {
-        text(
-            &world
-                .run(
-                    "c2",
-                    "dig +short +tries=1 +time=1 warm.fe.test A; dig +short +tries=1 +time=1 edge.fe2.test A",
-                )
-                .stdout,
-        )
-        .contains("203.0.113.13")
-    });
+    let gate = world.start_gate(&rules(heard.listen(), "deny", "5s"));
+    let shipped = change(resolver.shipped(&world, heard));
+    resolver.start(&mut world, &shipped);
 
     for (url, address) in [("https://a.fe.test/", "203.0.113.1"), ("http://www.fe.test/", "203.0.113.13")] {
         let seen = gate.events("decision").len();
@@ -122,9 +210,7 @@ fn unbound_is_heard_over_its_unix_socket() {
     if !inside("unbound_is_heard_over_its_unix_socket") {
         return;
     }
-    serves_as_evidence("unbound.conf", "unix:@DIR@/unbound.sock", "unbound", &|file| {
-        vec!["-d".to_owned(), "-c".to_owned(), file.to_owned()]
-    });
+    serves_as_evidence(Resolver::Unbound, Heard::Unix, &|text| text);
 }
 
 #[test]
@@ -132,23 +218,7 @@ fn unbound_is_heard_over_tcp() {
     if !inside("unbound_is_heard_over_tcp") {
         return;
     }
-    serves_as_evidence("unbound-tcp.conf", "tcp:127.0.0.1:6000", "unbound", &|file| {
-        vec!["-d".to_owned(), "-c".to_owned(), file.to_owned()]
-    });
-}
-
-fn bind_serves_as_evidence(file: &str) {
-    serves_as_evidence(file, "unix:@DIR@/named.sock", "named", &|file| {
-        vec!["-f".to_owned(), "-n".to_owned(), "1".to_owned(), "-c".to_owned(), file.to_owned()]
-    });
-}
-
-#[test]
-fn bind_is_heard_as_shipped() {
-    if !inside("bind_is_heard_as_shipped") {
-        return;
-    }
-    bind_serves_as_evidence("named.conf");
+    serves_as_evidence(Resolver::Unbound, Heard::Tcp, &|text| text);
 }
 
 #[test]
@@ -156,7 +226,24 @@ fn bind_is_heard_tuned() {
     if !inside("bind_is_heard_tuned") {
         return;
     }
-    bind_serves_as_evidence("named-tuned.conf");
+    serves_as_evidence(Resolver::Named, Heard::Unix, &|text| text);
+}
+
+/// With the timers that Debian compiled in.
+#[test]
+fn bind_is_heard_as_shipped() {
+    if !inside("bind_is_heard_as_shipped") {
+        return;
+    }
+    serves_as_evidence(Resolver::Named, Heard::Unix, &|text| {
+        let tuned = text.lines().filter(|line| line.trim_start().starts_with("fstrm-set-")).count();
+        assert_eq!(tuned, 5, "{text}");
+        text.lines()
+            .filter(|line| !line.trim_start().starts_with("fstrm-set-"))
+            .collect::<Vec<_>>()
+            .join("\n")
+            + "\n"
+    });
 }
 
 #[test]
@@ -164,9 +251,7 @@ fn dnsdist_is_heard_over_its_unix_socket() {
     if !inside("dnsdist_is_heard_over_its_unix_socket") {
         return;
     }
-    serves_as_evidence("dnsdist.conf", "unix:@DIR@/dnsdist.sock", "dnsdist", &|file| {
-        vec!["--supervised".to_owned(), "--disable-syslog".to_owned(), "-C".to_owned(), file.to_owned()]
-    });
+    serves_as_evidence(Resolver::Dnsdist, Heard::Unix, &|text| text);
 }
 
 #[test]
@@ -174,9 +259,15 @@ fn dnsdist_is_heard_over_tcp() {
     if !inside("dnsdist_is_heard_over_tcp") {
         return;
     }
-    serves_as_evidence("dnsdist-tcp.conf", "tcp:127.0.0.1:6000", "dnsdist", &|file| {
-        vec!["--supervised".to_owned(), "--disable-syslog".to_owned(), "-C".to_owned(), file.to_owned()]
-    });
+    serves_as_evidence(Resolver::Dnsdist, Heard::Tcp, &|text| text);
+}
+
+#[test]
+fn knot_resolver_is_heard() {
+    if !inside("knot_resolver_is_heard") {
+        return;
+    }
+    serves_as_evidence(Resolver::Kresd, Heard::Unix, &|text| text);
 }
 
 #[test]
@@ -188,13 +279,10 @@ fn own_resolution_answers_before_a_late_frame() {
     let _far = Far::start(&world);
     world.set_name_server(GATEWAY);
     // `on_miss` is not given: with a tap as the only source it is `resolve`.
-    let rules = rules("unix:@DIR@/unbound.sock", "resolve", "2500ms").replace("on_miss = \"resolve\"\n", "");
+    let rules = rules(Heard::Unix.listen(), "resolve", "2500ms").replace("on_miss = \"resolve\"\n", "");
     let gate = world.start_gate(&rules);
-    let configuration = resolver(&world, "unbound.conf");
-    world.spawn("gw", "resolver", "unbound", &["-d", "-c", &configuration]);
-    wait_until("the resolver answers", Duration::from_secs(10), || {
-        text(&world.run("c2", "dig +short +tries=1 +time=1 edge.fe2.test A").stdout).contains("203.0.113.13")
-    });
+    let shipped = Resolver::Unbound.shipped(&world, Heard::Unix);
+    Resolver::Unbound.start(&mut world, &shipped);
     let curl = world.curl("c1", "-4 https://a.fe.test/");
     assert!(curl.greeted(), "{curl:?}");
     let decision = gate.decision_after(0);
@@ -220,15 +308,12 @@ fn arguments_alone_serve_beside_a_resolver() {
     world.set_name_server(GATEWAY);
     let audit = world.path("audit.jsonl");
     let (tap, log) =
-        (format!("unix:{}/unbound.sock", world.dir.path().display()), audit.display().to_string());
+        (format!("unix:{}/dnstap.sock", world.dir.path().display()), audit.display().to_string());
     let arguments =
         ["serve", "--interface", "br-egress", "--dnstap", &tap, "--audit", &log, "fe.test", "*.fe.test"];
     let gate = world.start_gate_with(&arguments, audit);
-    let configuration = resolver(&world, "unbound.conf");
-    world.spawn("gw", "resolver", "unbound", &["-d", "-c", &configuration]);
-    wait_until("the resolver answers", Duration::from_secs(10), || {
-        text(&world.run("c2", "dig +short +tries=1 +time=1 edge.fe2.test A").stdout).contains("203.0.113.13")
-    });
+    let shipped = Resolver::Unbound.shipped(&world, Heard::Unix);
+    Resolver::Unbound.start(&mut world, &shipped);
     // Whatever resolver the client believes in, the one on this host answers.
     let out = text(&world.run("c1", "dig +short +tries=1 @198.51.100.1 a.fe.test A").stdout);
     assert!(out.contains("203.0.113.10"), "{out}");
