@@ -204,6 +204,7 @@ mod tests {
             dns_port: 15_353,
             dns: DnsCapture::Forwarder,
             dns_listen: Vec::new(),
+            local: None,
             table: "namegate".to_owned(),
         };
         let vitals = Vitals::new(Plan::new(config, Form::Redirect).unwrap(), Vec::new(), None);
