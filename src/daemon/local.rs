@@ -3,11 +3,13 @@
 //! Must not know how rules are written or sockets served.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
 use crate::dns::Upstream;
+use crate::gate::{ClientMatch, Policy};
 use crate::nft::{CaptureConfig, Cgroup, Form, Locals, Plan, PlanError};
 use crate::settings::{LocalSettings, LocalWho, Settings};
 use crate::sys::cgroup::{Change, Group, Groups};
@@ -140,6 +142,25 @@ impl Local {
 fn cgroup(group: Group) -> Cgroup {
     let Group { id, level, descriptor } = group;
     Cgroup { id, level, holder: std::process::id(), descriptor }
+}
+
+/// Users by name.
+pub(super) type Users = Vec<(Arc<str>, u32)>;
+
+/// Looks up the users whom rules name.
+///
+/// # Errors
+/// One is not there: a rule for it would be for nobody.
+pub(super) fn users(policy: &Policy) -> Result<Users, Error> {
+    let mut users = Users::new();
+    for client in policy.rules().iter().flat_map(|rule| &rule.clients) {
+        if let ClientMatch::UserName(name) = client
+            && !users.iter().any(|(known, _)| known == name)
+        {
+            users.push((Arc::clone(name), number(name)?));
+        }
+    }
+    Ok(users)
 }
 
 /// Looks a user up, by number or name.

@@ -168,6 +168,17 @@ impl Signals {
     }
 }
 
+/// The ports that this gate itself listens on.
+fn own_ports(settings: &Settings, local: Option<&Local>, tap: &Tap, admin: Option<&Admin>) -> HashSet<u16> {
+    [settings.capture.proxy_port, settings.capture.dns_port]
+        .into_iter()
+        .chain(local.map(Local::ports).into_iter().flatten())
+        .chain(settings.dns_listen.iter().map(SocketAddr::port))
+        .chain(tap.tcp_addresses().iter().map(SocketAddr::port))
+        .chain(admin.and_then(Admin::tcp_address).map(|address| address.port()))
+        .collect()
+}
+
 /// What was opened before anything is served.
 struct Ready {
     doors: Doors,
@@ -192,27 +203,17 @@ impl Running {
     async fn start(settings: Settings, fixed: String, ready: Ready) -> Result<Self, Error> {
         let Ready { mut doors, resolver, tap, admin, log, kernel, docker } = ready;
         let tasks = Tasks::default();
-        let mut capture = doors.plan.config().clone();
-        if let (Some(watched), Some(docker)) = (&docker, &settings.docker) {
-            let bridges = watched.bridges(docker);
-            capture.interfaces.retain(|name| !bridges.contains(name));
-        }
+        let capture = networks::besides(docker.as_ref(), &settings, doors.plan.config());
         let view = docker.map(|docker| docker.follow(&tasks));
         let (local, owners, local_sockets) = match doors.local.take() {
             Some(LocalDoor { local, owners, sockets }) => (Some(local), Some(owners), Some(sockets)),
             None => (None, None, None),
         };
-        let local_ports = local.as_ref().map(Local::ports);
-        let ports: HashSet<u16> = [settings.capture.proxy_port, settings.capture.dns_port]
-            .into_iter()
-            .chain(local_ports.into_iter().flatten())
-            .chain(settings.dns_listen.iter().map(SocketAddr::port))
-            .chain(tap.tcp_addresses().iter().map(SocketAddr::port))
-            .chain(admin.as_ref().and_then(Admin::tcp_address).map(|address| address.port()))
-            .collect();
+        let ports = own_ports(&settings, local.as_ref(), &tap, admin.as_ref());
         let networks = settings.docker.as_ref().map(|docker| docker.networks.clone()).unwrap_or_default();
         let vitals = Vitals::new(doors.plan.clone(), networks, view.clone());
         let drain = settings.proxy.drain;
+        let users = local::users(&settings.policy)?;
         let engine = Engine::connect(Parts {
             policy: settings.policy,
             ledger: settings.ledger,
@@ -222,7 +223,7 @@ impl Running {
             resolver,
             neighbours: Neighbours::new(doors.plan.config().interfaces.clone()),
             owners,
-            roster: Roster::default(),
+            roster: Roster::default().naming(users),
             docker: view
                 .clone()
                 .zip(settings.docker.as_ref())
@@ -241,6 +242,7 @@ impl Running {
                 gate: Arc::clone(&engine.gate),
                 log: log.clone(),
                 residents: Arc::clone(&engine.residents),
+                knows_containers: view.is_some(),
                 fixed,
                 vitals: Arc::clone(&vitals),
             },

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::docker::{Docker, DockerConfig, DockerError, NetworkState, Picture, View};
 use crate::nft::{CaptureConfig, Form, Plan};
 use crate::record::{Event, Log, RulesetEvent};
-use crate::settings::DockerSettings;
+use crate::settings::{DockerSettings, Settings};
 use crate::sys::clock;
 use crate::who::{self, Who};
 
@@ -54,6 +54,20 @@ impl Watched {
     pub(super) fn bridges(&self, settings: &DockerSettings) -> Vec<String> {
         bridges(&self.picture, &settings.networks)
     }
+}
+
+/// Returns what is captured besides the bridges of networks, which may change.
+pub(super) fn besides(
+    watched: Option<&Watched>,
+    settings: &Settings,
+    whole: &CaptureConfig,
+) -> CaptureConfig {
+    let mut config = whole.clone();
+    if let Some((watched, docker)) = watched.zip(settings.docker.as_ref()) {
+        let bridges = watched.bridges(docker);
+        config.interfaces.retain(|name| !bridges.contains(name));
+    }
+    config
 }
 
 fn bridges(picture: &Picture, captured: &[String]) -> Vec<String> {

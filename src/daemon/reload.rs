@@ -14,6 +14,7 @@ use crate::record::{Event, Log, PolicyEvent};
 use crate::settings::{self, Settings};
 use crate::sys::clock;
 
+use super::local::{self, Users};
 use super::residents::Residents;
 use super::service::{self, Word};
 use super::vitals::Vitals;
@@ -25,6 +26,8 @@ pub(super) struct Reloader {
     pub(super) gate: Arc<Gate>,
     pub(super) log: Log,
     pub(super) residents: Arc<Residents>,
+    /// Whether Docker is asked who its containers are.
+    pub(super) knows_containers: bool,
     /// All that a reload does not change, as it was at the start.
     pub(super) fixed: String,
     pub(super) vitals: Arc<Vitals>,
@@ -46,18 +49,22 @@ impl Reloader {
     /// are asked again.
     async fn reload(&self, path: &Path) {
         let file = path.to_owned();
-        let read = tokio::task::spawn_blocking(move || settings::load(&file, SystemTime::now())).await;
+        let read = tokio::task::spawn_blocking(move || read(&file)).await;
         let outcome = match read {
-            Ok(Ok(checked)) => {
-                if fixed(&checked.settings) != self.fixed {
+            Ok(Ok((settings, _))) if settings.docker.is_some() && !self.knows_containers => {
+                Err("rules name containers, and nobody was asked for them at the start: restart the gate"
+                    .into())
+            }
+            Ok(Ok((settings, users))) => {
+                if fixed(&settings) != self.fixed {
                     tracing::warn!("something else than rules changed: it takes effect at the next start");
                 }
-                let rules = checked.settings.policy.rules().len();
-                self.residents.rebase(checked.settings.policy);
+                let rules = settings.policy.rules().len();
+                self.residents.rebase(settings.policy, users);
                 tracing::info!(rules, "new policy in force");
                 Ok(())
             }
-            Ok(Err(error)) => Err(first_line(&error.to_string())),
+            Ok(Err(why)) => Err(why),
             Err(error) => Err(first_line(&error.to_string())),
         };
         if let Err(why) = &outcome {
@@ -66,6 +73,13 @@ impl Reloader {
         self.vitals.reloaded(&outcome);
         self.log.record(policy(&self.gate, outcome)).await;
     }
+}
+
+/// Reads a file, and who the users are that its rules name.
+fn read(file: &Path) -> Result<(Settings, Users), Arc<str>> {
+    let checked = settings::load(file, SystemTime::now()).map_err(|error| first_line(&error.to_string()))?;
+    let users = local::users(&checked.settings.policy).map_err(|error| first_line(&error.to_string()))?;
+    Ok((checked.settings, users))
 }
 
 /// Reloads whenever asked, until cancelled.

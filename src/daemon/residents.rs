@@ -17,6 +17,8 @@ use crate::record::{Event, PolicyEvent};
 use crate::settings::{ALLOW, deny_all, label_rules};
 use crate::sys::clock;
 
+use super::local::Users;
+
 /// Makes policies. The only one who puts them in force.
 #[derive(Debug)]
 pub(super) struct Residents {
@@ -52,10 +54,11 @@ impl Residents {
         residents
     }
 
-    /// Puts other rules of the configuration in force, for the same containers.
-    pub(super) fn rebase(&self, policy: Policy) {
+    /// Puts other rules of the configuration in force, for the same containers, and for these users.
+    pub(super) fn rebase(&self, policy: Policy, users: Users) {
         let mut state = self.state.lock();
         state.base = policy;
+        state.roster = Arc::new(Roster::clone(&state.roster).naming(users));
         self.put_in_force(&state);
     }
 

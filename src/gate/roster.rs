@@ -39,9 +39,10 @@ struct Resident {
 }
 
 impl Roster {
-    /// Makes a roster of no containers that knows these users by name.
-    pub fn with_users(users: impl IntoIterator<Item = (Arc<str>, u32)>) -> Self {
-        Self { users: users.into_iter().collect(), ..Self::default() }
+    /// Returns the same roster with these users, by name.
+    #[must_use]
+    pub fn naming(self, users: impl IntoIterator<Item = (Arc<str>, u32)>) -> Self {
+        Self { users: users.into_iter().collect(), ..self }
     }
 
     /// Returns the same roster with these address ranges as those of containers.
@@ -371,7 +372,7 @@ mod tests {
 
     #[test]
     fn containers_are_meant_by_name_identifier_label_and_service_and_users_by_name() {
-        let roster = Roster::with_users([("app".into(), 1000)]).succeed(
+        let roster = Roster::default().naming([("app".into(), 1000)]).succeed(
             &[container(0xabc, "x", &["10.0.0.2", "fd00::2"]), container(0xdef, "x", &["10.0.0.3"])],
             at(1),
         );
