@@ -236,6 +236,25 @@ fn a_machine_without_a_configuration_is_looked_at_and_a_faulty_one_is_a_matter_o
 }
 
 #[test]
+fn the_door_of_this_hosts_own_processes_is_in_order_or_told() {
+    if !inside("the_door_of_this_hosts_own_processes_is_in_order_or_told") {
+        return;
+    }
+    let mut world = World::new();
+    let local = RULES.replace("interfaces = [\"br-egress\"]", "local = { users = [\"65534\"] }");
+    let gate = world.start_gate(&local);
+    let found = doctor(&world, &local);
+    assert_eq!((found.0, found.codes()), (0, vec![]), "{:#?}", found.1);
+    assert_eq!(found.of("set_uid_programs")["severity"], "advice");
+    let nobody = local.replace("65534", "nobody-of-this-name");
+    assert_eq!(doctor(&world, &nobody).codes()[0], "capture_undecided");
+    world.end(gate.pid, Signal::KILL);
+    assert_eq!(doctor(&world, &local).codes(), ["gate_not_running"]);
+    world.gateway("nft delete table inet namegate");
+    assert_eq!(doctor(&world, &local).codes(), ["table_missing"]);
+}
+
+#[test]
 fn two_looks_leave_everything_as_it_was() {
     if !inside("two_looks_leave_everything_as_it_was") {
         return;

@@ -168,6 +168,8 @@ codes! {
         "what is behind this bridge does not pass the gate";
     PortsNotIsolated: "ports_not_isolated", Advice,
         "neighbours on one bridge reach each other directly, and one that is allowed more can relay for the others";
+    SetUidPrograms: "set_uid_programs", Advice,
+        "a set-user-ID program runs as another user, and what it sends is not captured";
     InputMayDrop: "input_may_drop", Advice,
         "a redirected packet meets the input chains of every table, and one that drops has the last word";
     LegacyTables: "legacy_tables", Advice,

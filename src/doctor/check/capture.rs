@@ -5,7 +5,7 @@
 use crate::doctor::facts::Facts;
 use crate::doctor::finding::{Code, Finding};
 use crate::nft::{self, NftError, NftVersion};
-use crate::settings::Settings;
+use crate::settings::{LocalSettings, LocalWho, Settings};
 use crate::sys::interfaces::{Interface, Kind};
 
 use super::known;
@@ -17,6 +17,13 @@ pub(super) fn check(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>
     }
     if let Some((what, fix)) = &facts.obstacle {
         found.push(Finding::new(Code::CaptureUndecided, "capture", what.clone(), fix.clone()));
+    }
+    if let Some(LocalSettings { who: LocalWho::These { users, .. }, .. }) = &settings.local
+        && !users.is_empty()
+    {
+        let what = format!("processes are captured by user: {}", users.join(", "));
+        let fix = "local = { cgroups = [\"system.slice/NAME.service\"] } captures whatever a service starts";
+        found.push(Finding::new(Code::SetUidPrograms, "capture.local", what, fix));
     }
     let nft = known(&facts.nft, "nft", found).copied();
     let interfaces = known(&facts.interfaces, "interfaces", found);

@@ -11,7 +11,9 @@ use super::rules::proxy_port;
 
 pub(super) fn check(settings: &Settings, facts: &Facts, found: &mut Vec<Finding>) {
     // What hinders looking at our own table hinders looking at others, and has been told of.
-    for chain in facts.chains.iter().flatten().filter(|chain| drops_input(chain)) {
+    // What processes of this host send comes by way of `lo`, which every firewall lets in.
+    let forwarded = !settings.capture.interfaces.is_empty();
+    for chain in facts.chains.iter().flatten().filter(|chain| forwarded && drops_input(chain)) {
         let subject = format!("{} {} {}", chain.family, chain.table, chain.name);
         let port = proxy_port(settings);
         let (code, what) = match chain.mention {

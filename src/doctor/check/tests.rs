@@ -12,8 +12,10 @@ use crate::doctor::facts::{
 };
 use crate::doctor::finding::Severity;
 use crate::gate::{Defaults, Mode, Policy};
-use crate::nft::{BaseChain, Difference, DnsCapture, Family, Form, FormChoice, Mention, NftVersion, Piece};
-use crate::settings::{Arguments, DockerSettings, from_arguments};
+use crate::nft::{
+    BaseChain, Difference, DnsCapture, Family, Form, FormChoice, Locals, Mention, NftVersion, Piece,
+};
+use crate::settings::{Arguments, DockerSettings, LocalSettings, LocalWho, from_arguments};
 use crate::sys::host::{BridgeFiltering, Link};
 use crate::sys::interfaces::{Interface, Kind};
 use crate::sys::listeners::{Holder, Transport};
@@ -349,6 +351,13 @@ table! {
         |_, f| f.containers = Containers::Unreachable { why: "denied".into(), fix: "sudo".into() } => [("docker_not_seen", "Docker")];
     }
 
+    processes_of_this_host_are_looked_at_as_such {
+        |s, f| { local(s, f, &["app"]) } => [("set_uid_programs", "capture.local")];
+        |s, f| { local(s, f, &[]) } => [];
+        |s, f| { local(s, f, &[]); f.services = Ok(Vec::new()) } => [("gate_not_running", "port 15002")];
+        |s, f| { local(s, f, &[]); f.chains = Ok(vec![chain("inet", "fw", "input", true, Mention::No)]) } => [];
+    }
+
     what_cannot_be_decided_is_broken {
         |_, f| f.obstacle = Some(("no network egress".into(), "docker network create egress".into())) =>
             [("capture_undecided", "capture")];
@@ -435,6 +444,23 @@ fn with(change: fn(&mut ContainerFacts)) -> Containers {
     let mut web = container("web");
     change(&mut web);
     Containers::Running(vec![web])
+}
+
+/// Nothing but processes of this host is captured.
+fn local(settings: &mut Settings, facts: &mut Facts, users: &[&str]) {
+    let users = users.iter().map(|&user| user.to_owned()).collect();
+    let cgroups = vec!["system.slice/app.service".to_owned()];
+    let local =
+        LocalSettings { who: LocalWho::These { users, cgroups }, proxy_port: 15_002, dns_port: 15_354 };
+    let who = Locals::These { users: vec![1_000], cgroups: Vec::new() };
+    settings.capture.interfaces.clear();
+    settings.capture.local = Some(local.config(who, 0));
+    settings.local = Some(local);
+    facts.interfaces = Ok(vec![interface("lo", Kind::Loopback, None, &["127.0.0.1"])]);
+    facts.links = Ok(Vec::new());
+    facts.forwarding.clear();
+    facts.steering = Ok(BTreeSet::new());
+    facts.services = Ok(vec![service("127.0.0.1:15002", "namegate")]);
 }
 
 fn docker(labels: bool) -> Option<DockerSettings> {
