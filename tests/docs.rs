@@ -95,6 +95,7 @@ fn every_link_leads_somewhere() {
     let documents = [
         "README.md",
         "docs/design.md",
+        "docs/from-on-his-name.md",
         "docs/gaps.md",
         "docs/promises.md",
         "docs/reasons.md",

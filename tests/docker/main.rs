@@ -19,4 +19,5 @@ mod apart;
 mod host;
 mod project;
 mod sidecar;
+mod walk;
 mod world;
