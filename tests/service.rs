@@ -121,7 +121,9 @@ fn a_service_manager_hears_of_the_beginning_of_reloads_and_of_the_end() {
     fs::write(world.path("namegate.toml"), "zebra = 1\n").unwrap();
     signal(pid, Signal::HUP);
     manager.hears("RELOADING=1");
-    manager.hears("READY=1");
+    let ready = manager.hears("READY=1");
+    let refused = "STATUS=enforcing, rules: 1; the last reload was refused".to_owned();
+    assert!(ready.contains(&refused), "{ready:?}");
 
     world.end(pid, Signal::TERM);
     let stopping = manager.hears("STOPPING=1");

@@ -89,7 +89,11 @@ pub(super) async fn on_request(reloader: Reloader, asked: Arc<Notify>, cancel: C
             asked.notified().await;
             service::tell(Word::Reloading).await;
             reloader.again().await;
-            service::tell(Word::Ready(in_force(&reloader.gate))).await;
+            let mut words = in_force(&reloader.gate);
+            if reloader.vitals.is_reload_refused() {
+                words.push_str("; the last reload was refused");
+            }
+            service::tell(Word::Ready(words)).await;
         }
     };
     cancel.run_until_cancelled(forever).await;

@@ -5,13 +5,13 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::admin;
 use crate::docker::{NetworkState, Picture, View};
-use crate::facts::{Moment, Tick};
 use crate::gate::{Gate, Mode};
 use crate::nft::{Plan, Standing};
 use crate::sys::clock;
@@ -19,7 +19,7 @@ use crate::sys::clock;
 /// What is noted while the gate runs.
 #[derive(Debug)]
 pub(super) struct Vitals {
-    since: Moment,
+    since: SystemTime,
     networks: Vec<String>,
     docker: Option<View>,
     stopping: AtomicBool,
@@ -31,10 +31,11 @@ pub(super) struct Vitals {
 struct Noted {
     plan: Plan,
     ruleset: admin::Ruleset,
-    checked: Moment,
+    checked: (SystemTime, Instant),
     reload: Option<admin::Reload>,
     posts: Vec<(&'static str, Arc<AtomicBool>)>,
-    swept: Tick,
+    /// Time asleep does not count: nobody sweeps then.
+    swept: Instant,
     stuck: Option<&'static str>,
 }
 
@@ -50,9 +51,9 @@ impl Drop for Post {
 impl Vitals {
     /// `docker`: where Docker is seen, if it is needed.
     pub(super) fn new(plan: Plan, networks: Vec<String>, docker: Option<View>) -> Arc<Self> {
-        let now = clock::now();
+        let (since, now) = (clock::now().wall, Instant::now());
         Arc::new(Self {
-            since: now,
+            since,
             networks,
             docker,
             stopping: AtomicBool::new(false),
@@ -60,10 +61,10 @@ impl Vitals {
             noted: Mutex::new(Noted {
                 plan,
                 ruleset: admin::Ruleset::Unknown,
-                checked: now,
+                checked: (since, now),
                 reload: None,
                 posts: Vec::new(),
-                swept: now.tick,
+                swept: now,
                 stuck: None,
             }),
         })
@@ -93,7 +94,7 @@ impl Vitals {
     /// Notes what was found of the kernel's rules; `None`: they could not be read.
     pub(super) fn ruleset(&self, standing: Option<Standing>) {
         let mut noted = self.noted.lock();
-        noted.checked = clock::now();
+        noted.checked = (clock::now().wall, Instant::now());
         noted.ruleset = match standing {
             Some(Standing::Intact) => admin::Ruleset::Intact,
             Some(Standing::Missing) => admin::Ruleset::Missing,
@@ -111,14 +112,19 @@ impl Vitals {
         self.noted.lock().reload = Some(admin::Reload { at: clock::now().wall, refused });
     }
 
+    /// Whether the last reload was refused.
+    pub(super) fn is_reload_refused(&self) -> bool {
+        self.noted.lock().reload.as_ref().is_some_and(|reload| reload.refused.is_some())
+    }
+
     /// Notes that the ledger was swept.
     pub(super) fn swept(&self) {
-        self.noted.lock().swept = clock::tick();
+        self.noted.lock().swept = Instant::now();
     }
 
     /// Returns how long ago the ledger was swept.
     pub(super) fn unswept_for(&self) -> Duration {
-        clock::tick().since(self.noted.lock().swept)
+        self.noted.lock().swept.elapsed()
     }
 
     /// Whether everybody who is to listen does.
@@ -143,16 +149,16 @@ impl Vitals {
 
     /// Puts it together.
     pub(super) fn status(&self, gate: &Gate) -> admin::Status {
-        let (policy, now) = (gate.policy(), clock::now());
+        let policy = gate.policy();
         let defaults = policy.defaults();
-        let over = defaults.until.is_some_and(|until| until <= now.wall);
+        let over = defaults.until.is_some_and(|until| until <= clock::now().wall);
         let leases = gate.lease_count();
         let picture = self.docker.as_ref().map(View::picture);
         let (networks, missing) = self.networks(picture.as_ref().and_then(Option::as_deref));
         let noted = self.noted.lock();
         admin::Status {
             version: env!("CARGO_PKG_VERSION"),
-            since: self.since.wall,
+            since: self.since,
             stopping: self.is_stopping(),
             mode: if over { Mode::Enforce } else { defaults.mode },
             rules: policy.rules().len(),
@@ -165,8 +171,8 @@ impl Vitals {
                 missing,
                 form: noted.plan.form().as_str(),
                 ruleset: noted.ruleset,
-                checked: noted.checked.wall,
-                checked_ago: now.tick.since(noted.checked.tick),
+                checked: noted.checked.0,
+                checked_ago: noted.checked.1.elapsed(),
             },
             listeners: noted
                 .posts
