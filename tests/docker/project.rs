@@ -15,10 +15,14 @@ pub(crate) struct Project<'w> {
 }
 
 impl<'w> Project<'w> {
-    /// Brings up whatever is not up. Another project than the last one takes its place.
+    /// Brings up whatever is not up.
     pub(crate) fn up(world: &'w World, file: &'static str, name: &'static str) -> Self {
         let project = Self { world, file, name };
-        project.compose("up -d");
+        let running = world.must("docker ps --format '{{.Names}}'");
+        let runs = |service: &&str| running.lines().any(|name| name == project.container(service));
+        if !["gateway", "shop", "blog"].iter().all(runs) {
+            project.compose("up -d");
+        }
         project
     }
 

@@ -11,7 +11,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -46,7 +46,8 @@ pub(crate) fn alone<Work: Fn(&World)>(work: Work) {
 pub(crate) struct World {
     /// The Internet.
     pub(crate) far: Far,
-    daemon: u32,
+    /// Ended by the kernel with everybody else.
+    daemon: Child,
 }
 
 /// What a command did.
@@ -127,7 +128,7 @@ impl World {
     pub(crate) fn daemon_log(&self) -> String {
         let log = fs::read_to_string(file("dockerd.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().rev().take(15).collect();
-        format!("--- daemon {} (newest first)\n{}", self.daemon, lines.join("\n"))
+        format!("--- daemon {} (newest first)\n{}", self.daemon.id(), lines.join("\n"))
     }
 
     /// Packets that came to the far side though nothing may send them, by kind.
@@ -194,7 +195,7 @@ fn file(name: &str) -> PathBuf {
 }
 
 /// Starts a daemon on this network namespace, and waits until it answers.
-fn start_daemon() -> u32 {
+fn start_daemon() -> Child {
     let log = fs::File::create(file("dockerd.log")).expect("log");
     let daemon = Command::new("dockerd")
         .args(["--data-root=/run/world/data", "--exec-root=/run/world/exec", "--pidfile=/run/world/pid"])
@@ -212,7 +213,7 @@ fn start_daemon() -> u32 {
         let asked = Command::new("docker").args(["-H", SOCKET, "version"]).env("PATH", alone::PATH).output();
         asked.is_ok_and(|output| output.status.success())
     });
-    daemon.id()
+    daemon
 }
 
 const SOCKET: &str = "unix:///run/world/docker.sock";
