@@ -137,17 +137,31 @@ fn what_is_no_connection_and_no_question_goes_nowhere() {
     alone(|world| {
         let project = up(world);
         let arrived = world.far.all_connections();
+        // `dig` sends a datagram to whatever port.
+        for (server, port) in
+            [("203.0.113.10", 443), ("203.0.113.66", 443), ("203.0.113.66", 123), ("203.0.113.66", 9999)]
+        {
+            let run = project.run("shop", &format!("dig @{server} -p {port} +tries=1 +time=1 example.com"));
+            assert!(
+                run.code == 9 && run.out.contains("no servers could be reached"),
+                "{server}:{port}: {run:?}"
+            );
+        }
+        // A ping needs CAP_NET_RAW.
+        add_raw(world);
+        let ping = world.inside("raw", "ping -c 2 -W 1 203.0.113.10");
+        assert!(ping.out.contains("2 packets transmitted, 0 packets received"), "{ping:?}");
+        let refused = project.gateway("nft list chain inet namegate refuse").out;
+        let counted =
+            |rule: &str| refused.lines().any(|line| line.contains(rule) && !line.contains("packets 0 "));
+        assert!(counted("udp dport 443") && counted("limit rate"), "they came as far as the gate: {refused}");
         for line in [
-            "ping -c 2 -W 1 203.0.113.10",
-            "echo x | nc -u -w 1 203.0.113.10 443",
-            "echo x | nc -u -w 1 203.0.113.66 9999",
-            "echo x | nc -u -w 1 203.0.113.66 123",
-            "echo x | nc -w 1 2001:db8:1::10 443",
-            "ping -6 -c 1 -W 1 2001:db8:1::10",
             "curl -sS --max-time 3 -g -k 'https://[2001:db8:1::10]/'",
+            "dig @2001:db8:1::10 +tries=1 +time=1 example.com",
+            "attack syn 10.9.0.11 203.0.113.66 80",
         ] {
             let run = project.run("shop", line);
-            assert!(!run.out.contains("hello") && !run.out.contains("bytes from"), "{line}: {run:?}");
+            assert!(run.code != 0 && !run.out.contains("status:"), "{line}: {run:?}");
         }
         // There is no IPv6 that could be left open, and no way to have it.
         assert_eq!(
