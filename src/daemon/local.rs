@@ -3,6 +3,7 @@
 //! Must not know how rules are written or sockets served.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ impl Local {
         let (mut users, mut groups) = (Vec::new(), None);
         match &local.who {
             LocalWho::AllButGate => {
-                check_resolver(&settings.dns.upstreams)?;
+                check_resolver(&settings.dns.upstreams, gate)?;
                 if gate == 0 {
                     tracing::warn!("the gate runs as root: every process of root is exempt from it");
                 }
@@ -175,16 +176,22 @@ fn number(name: &str) -> Result<u32, Error> {
     }
 }
 
-/// With everybody captured, a resolver on this host asks by way of the gate, which would ask it again: for ever.
-fn check_resolver(upstreams: &[Upstream]) -> Result<(), Error> {
+/// With everybody captured, a resolver on this host asks by way of the gate, which would ask it again: for ever. Docker's
+/// own, inside a container's namespace, asks as root, who is exempt from a gate that is root.
+fn check_resolver(upstreams: &[Upstream], gate: u32) -> Result<(), Error> {
     if !upstreams.contains(&Upstream::System) {
         return Ok(());
     }
-    match crate::dns::system_nameservers()?.into_iter().find(|server| server.ip().is_loopback()) {
-        Some(server) => Err(Error::ResolverLoop { server: server.ip() }),
+    let exempt = |server: IpAddr| gate == 0 && server == DOCKER_RESOLVER;
+    let mut servers = crate::dns::system_nameservers()?.into_iter().map(|server| server.ip());
+    match servers.find(|server| server.is_loopback() && !exempt(*server)) {
+        Some(server) => Err(Error::ResolverLoop { server }),
         None => Ok(()),
     }
 }
+
+/// Where Docker answers the containers of its own networks (Docker manual, "Networking overview", "DNS services").
+const DOCKER_RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// From a try to put rules in force to the next.
 const RETRY: Duration = Duration::from_secs(1);
