@@ -10,7 +10,7 @@ use namegate::facts::Name;
 use namegate::gate::{Action, Ech, MatchBy, Mode};
 use namegate::nft::{DnsCapture, FormChoice};
 use namegate::record::{Target, WhenFull};
-use namegate::settings::{SandboxArguments, Settings, load, sandbox};
+use namegate::settings::{LocalWho, SandboxArguments, Settings, load, sandbox};
 use namegate::sys::socket_file::Access;
 
 fn file(name: &str) -> PathBuf {
@@ -80,6 +80,21 @@ fn each_network_of_its_own_has_a_gateway_and_rules() {
         assert!(compose.contains(&format!("dns: {}\n", gateway.addr())));
     }
     assert_eq!(ids(&settings), ["shop", "blog"]);
+}
+
+#[test]
+fn the_shared_namespace_is_everybodys_but_the_gates() {
+    let settings = settings("compose/shared-namespace.toml");
+    let compose = std::fs::read_to_string(file("compose/shared-namespace.yml")).unwrap();
+    assert!(settings.capture.interfaces.is_empty() && settings.gateways.is_empty());
+    assert_eq!(settings.local.map(|local| local.who), Some(LocalWho::AllButGate));
+    // Without each of these the service could be the gate.
+    for line in ["user: \"1000:1000\"", "condition: service_healthy"] {
+        assert_eq!(compose.matches(line).count(), 1, "{line}");
+    }
+    for line in ["\n    cap_drop: [ALL]\n", "[\"no-new-privileges:true\"]"] {
+        assert_eq!(compose.matches(line).count(), 2, "{line}");
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod alone;
 mod apart;
 mod host;
 mod project;
+mod shared;
 mod sidecar;
 mod walk;
 mod world;

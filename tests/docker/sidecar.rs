@@ -84,6 +84,20 @@ fn each_service_reaches_what_its_own_rules_allow() {
 }
 
 #[test]
+fn docker_is_told_how_the_gate_is() {
+    alone(|world| {
+        up(world);
+        wait_until("the gate is healthy", Duration::from_secs(20), || {
+            let health = world.must("docker inspect -f '{{.State.Health.Status}}' namegate_gateway_1");
+            assert_ne!(health.trim(), "unhealthy");
+            health.trim() == "healthy"
+        });
+        let status = world.must("docker exec namegate_gateway_1 /namegate status");
+        assert!(!status.is_empty());
+    });
+}
+
+#[test]
 fn every_bypass_from_inside_a_service_dies_with_its_reason() {
     alone(|world| {
         let project = up(world);
