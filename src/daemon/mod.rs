@@ -108,10 +108,13 @@ pub fn ask(config: &AdminConfig) -> Result<String, AskFailure> {
 /// # Errors
 /// [`Error::Capture`]: the kernel or `nft` refuses.
 pub async fn down() -> Result<Vec<String>, Error> {
-    let Leftovers { table, steering } = remove_leftovers(&Nft::default(), TABLE).await?;
+    let Leftovers { table, pins, steering } = remove_leftovers(&Nft::default(), TABLE).await?;
     let mut removed = Vec::new();
     if table {
         removed.push(format!("table inet {TABLE}"));
+    }
+    if pins {
+        removed.push(format!("table bridge {TABLE}"));
     }
     removed.extend(steering.into_iter().map(|(family, piece)| {
         let family = match family {

@@ -12,7 +12,7 @@ use super::listing;
 use super::netfilter::Netfilter;
 use super::plan::{self, Plan};
 use super::route::{Piece, Steering};
-use super::ruleset::Ruleset;
+use super::ruleset::{Ruleset, TableFamily};
 
 /// How the kernel's table compares with what was loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl fmt::Debug for Installed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Installed")
             .field("table", &self.ruleset.table)
-            .field("form", &self.ruleset.form)
+            .field("kind", &self.ruleset.kind)
             .finish_non_exhaustive()
     }
 }
@@ -51,14 +51,21 @@ impl Installed {
     /// Loading failed: nothing changed, and what an earlier run left in the table still refuses. Or the
     /// kernel holds something else than was loaded: that stays.
     pub async fn apply(kernel: Arc<dyn Netfilter>, plan: &Plan) -> Result<Self, NftError> {
-        let ruleset = Ruleset::of(plan);
+        let installed = Self::load(Arc::clone(&kernel), Ruleset::of(plan)).await?;
+        // What a run with another configuration left; its fences would go on stopping traffic.
+        let there = kernel.steered().await?.into_iter().map(|(_, piece)| piece).collect();
+        kernel.unsteer(Some(without(there, &installed.ruleset.pieces))).await?;
+        Ok(installed)
+    }
+
+    /// As [`Installed::apply`], for a ruleset that has nothing to do with policy routing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Installed::apply`].
+    pub async fn load(kernel: Arc<dyn Netfilter>, ruleset: Ruleset) -> Result<Self, NftError> {
         match load(&*kernel, &ruleset).await {
-            Ok((baseline, steering)) => {
-                // What a run with another configuration left; its fences would go on stopping traffic.
-                let there = kernel.steered().await?.into_iter().map(|(_, piece)| piece).collect();
-                kernel.unsteer(Some(without(there, &ruleset.pieces))).await?;
-                Ok(Self { kernel, ruleset, baseline, steering })
-            }
+            Ok((baseline, steering)) => Ok(Self { kernel, ruleset, baseline, steering }),
             Err(error) => {
                 if !matches!(error, NftError::ReadBack { .. }) {
                     let _ = kernel.unsteer(Some(ruleset.pieces)).await;
@@ -79,7 +86,7 @@ impl Installed {
     ///
     /// The kernel or `nft` does not answer: unknown, which is not intact.
     pub async fn verify(&self) -> Result<Standing, NftError> {
-        let Some(listing) = self.kernel.list(&self.ruleset.table).await? else {
+        let Some(listing) = self.kernel.list(self.ruleset.family, &self.ruleset.table).await? else {
             return Ok(Standing::Missing);
         };
         if listing::normalise(&listing) != self.baseline {
@@ -105,7 +112,15 @@ impl Installed {
     ///
     /// As [`Installed::apply`]; the old ruleset stays in force.
     pub async fn replace(&mut self, plan: &Plan) -> Result<(), NftError> {
-        let ruleset = Ruleset::of(plan);
+        self.exchange(Ruleset::of(plan)).await
+    }
+
+    /// As [`Installed::replace`], for a ruleset of whatever kind.
+    ///
+    /// # Errors
+    ///
+    /// As [`Installed::apply`]; the old ruleset stays in force.
+    pub async fn exchange(&mut self, ruleset: Ruleset) -> Result<(), NftError> {
         match load(&*self.kernel, &ruleset).await {
             Ok((baseline, steering)) => (self.baseline, self.steering) = (baseline, steering),
             Err(error) => {
@@ -117,7 +132,7 @@ impl Installed {
         }
         let old = std::mem::replace(&mut self.ruleset, ruleset);
         if old.table != self.ruleset.table {
-            self.kernel.load(&removal(&old.table)).await?;
+            self.kernel.load(&removal(old.family, &old.table)).await?;
         }
         self.kernel.unsteer(Some(without(old.pieces, &self.ruleset.pieces))).await.map(drop)
     }
@@ -129,7 +144,7 @@ impl Installed {
     ///
     /// The kernel or `nft` refuses; [`remove_leftovers`] can be called again and again.
     pub async fn remove(self) -> Result<(), NftError> {
-        self.kernel.load(&removal(&self.ruleset.table)).await?;
+        self.kernel.load(&removal(self.ruleset.family, &self.ruleset.table)).await?;
         self.kernel.unsteer(Some(self.ruleset.pieces)).await.map(drop)
     }
 }
@@ -137,8 +152,10 @@ impl Installed {
 /// What there was to remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftovers {
-    /// The table.
+    /// The table that captures.
     pub table: bool,
+    /// The table that pins ports of bridges.
+    pub pins: bool,
     /// Routing rules and routes.
     pub steering: Steering,
 }
@@ -151,11 +168,15 @@ pub struct Leftovers {
 /// The name is no table name; the kernel or `nft` refuses.
 pub async fn remove_leftovers(kernel: &dyn Netfilter, table: &str) -> Result<Leftovers, NftError> {
     plan::check_table(table)?;
-    let there = kernel.list(table).await?.is_some();
-    if there {
-        kernel.load(&removal(table)).await?;
+    let mut there = [TableFamily::Inet, TableFamily::Bridge].map(|family| (family, false));
+    for (family, found) in &mut there {
+        *found = kernel.list(*family, table).await?.is_some();
+        if *found {
+            kernel.load(&removal(*family, table)).await?;
+        }
     }
-    Ok(Leftovers { table: there, steering: kernel.unsteer(None).await? })
+    let [(_, table), (_, pins)] = there;
+    Ok(Leftovers { table, pins, steering: kernel.unsteer(None).await? })
 }
 
 /// Policy routing comes first: a mark without a way home only costs the packet, and the fence stands before
@@ -164,12 +185,12 @@ async fn load(kernel: &dyn Netfilter, ruleset: &Ruleset) -> Result<(String, Stee
     let steering = kernel.steer(ruleset.pieces.clone()).await?;
     kernel.load(&ruleset.text).await?;
     let read_back = |what: String| NftError::ReadBack { table: ruleset.table.clone(), what };
-    let listing = kernel.list(&ruleset.table).await?;
+    let listing = kernel.list(ruleset.family, &ruleset.table).await?;
     let listing = listing.ok_or_else(|| read_back("it is not there".to_owned()))?;
     if let Some(what) = listing::difference(ruleset, &listing) {
         return Err(read_back(what));
     }
-    tracing::info!(table = ruleset.table, form = ruleset.form.as_str(), "ruleset in force");
+    tracing::info!(table = ruleset.table, kind = ruleset.kind, "ruleset in force");
     Ok((listing::normalise(&listing), steering))
 }
 
@@ -178,8 +199,9 @@ fn without(pieces: Vec<Piece>, kept: &[Piece]) -> Vec<Piece> {
 }
 
 /// Works whether or not the table is there.
-fn removal(table: &str) -> String {
-    format!("add table inet {table}\ndelete table inet {table}\n")
+fn removal(family: TableFamily, table: &str) -> String {
+    let place = format!("{} {table}", family.as_str());
+    format!("add table {place}\ndelete table {place}\n")
 }
 
 #[cfg(test)]
@@ -279,7 +301,7 @@ mod tests {
         let first = remove_leftovers(&*kernel, "namegate").await.expect("remove");
         assert_eq!((first.table, first.steering.len()), (true, 2));
         let second = remove_leftovers(&*kernel, "namegate").await.expect("remove");
-        assert_eq!(second, Leftovers { table: false, steering: Steering::default() });
+        assert_eq!(second, Leftovers { table: false, pins: false, steering: Steering::default() });
         remove_leftovers(&*kernel, "x; flush ruleset").await.expect_err("not a table name");
     }
 }

@@ -16,6 +16,7 @@ use tokio::process::Command;
 use super::error::NftError;
 use super::others::{self, BaseChain, Known};
 use super::route::{self, Piece, Steering};
+use super::ruleset::TableFamily;
 
 /// An answer that is on its way.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, NftError>> + Send + 'a>>;
@@ -25,8 +26,8 @@ pub trait Netfilter: Send + Sync {
     /// Loads a script in one transaction: all of it, or nothing.
     fn load<'a>(&'a self, script: &'a str) -> Pending<'a, ()>;
 
-    /// Lists a table of family `inet` without its counters; none if there is no such table.
-    fn list<'a>(&'a self, table: &'a str) -> Pending<'a, Option<String>>;
+    /// Lists a table without its counters; none if there is no such table.
+    fn list<'a>(&'a self, family: TableFamily, table: &'a str) -> Pending<'a, Option<String>>;
 
     /// Asks for the version of the loader.
     fn version(&self) -> Pending<'_, NftVersion>;
@@ -110,16 +111,17 @@ impl Netfilter for Nft {
         Box::pin(async move { self.ask("load the ruleset", &["-f", "-"], script).await.map(drop) })
     }
 
-    fn list<'a>(&'a self, table: &'a str) -> Pending<'a, Option<String>> {
+    fn list<'a>(&'a self, family: TableFamily, table: &'a str) -> Pending<'a, Option<String>> {
         Box::pin(async move {
-            let refused = match self.ask("list the table", &["-s", "list", "table", "inet", table], "").await
-            {
+            let family = family.as_str();
+            let asked = ["-s", "list", "table", family, table];
+            let refused = match self.ask("list the table", &asked, "").await {
                 Ok(listing) => return Ok(Some(listing)),
                 Err(error) => error,
             };
             // Whether it is the table that is missing does not hang on the words of an error.
-            let tables = self.ask("list tables", &["list", "tables", "inet"], "").await?;
-            let line = format!("table inet {table}");
+            let tables = self.ask("list tables", &["list", "tables", family], "").await?;
+            let line = format!("table {family} {table}");
             if tables.lines().any(|there| there.trim() == line) { Err(refused) } else { Ok(None) }
         })
     }

@@ -179,7 +179,7 @@ pub(super) fn check_table(name: &str) -> Result<(), PlanError> {
 
 /// The kernel takes nearly any byte in a name; `nft` reads `*` as a wildcard and `"` as the end. Only the
 /// characters that real names have are let through.
-fn check_interfaces(names: &[String]) -> Result<(), PlanError> {
+pub(super) fn check_interfaces(names: &[String]) -> Result<(), PlanError> {
     for name in names {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@:+".contains(&b);
         let fits = !name.is_empty() && name.len() <= MAX_INTERFACE_NAME && name != "." && name != "..";

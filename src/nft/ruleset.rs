@@ -21,11 +21,32 @@ pub const MARK: u32 = 0x4e47;
 /// First port that Linux gives to outgoing connections by itself (`net.ipv4.ip_local_port_range`).
 const EPHEMERAL: u16 = 32_768;
 
+/// The families in which we have a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TableFamily {
+    /// IPv4 and IPv6: what captures.
+    Inet,
+    /// Frames that cross a bridge: what pins.
+    Bridge,
+}
+
+impl TableFamily {
+    /// Returns the word for it in rulesets.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Bridge => "bridge",
+        }
+    }
+}
+
 /// A ruleset, ready to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ruleset {
+    pub(super) family: TableFamily,
     pub(super) table: String,
-    pub(super) form: Form,
+    /// What it is, for people.
+    pub(super) kind: &'static str,
     pub(super) pieces: Vec<Piece>,
     pub(super) marker: String,
     pub(super) text: String,
@@ -35,7 +56,6 @@ impl Ruleset {
     /// Writes the ruleset of a plan.
     pub fn of(plan: &Plan) -> Self {
         let config = plan.config();
-        let table = config.table.clone();
         let (form, mut body, mut chains) = match plan.form() {
             _ if config.interfaces.is_empty() => ("local", String::new(), vec![refuse()]),
             form @ Form::Redirect => (form.as_str(), captured_set(plan), redirect_chains(plan)),
@@ -45,11 +65,23 @@ impl Ruleset {
         for chain in &chains {
             chain.write(&mut body);
         }
-        let marker = format!("namegate {form} {:016x}", listing::digest(&body));
+        Self::written(TableFamily::Inet, &config.table, form, pieces(plan), &body)
+    }
+
+    /// Makes a ruleset of the body of its table.
+    pub(super) fn written(
+        family: TableFamily,
+        table: &str,
+        kind: &'static str,
+        pieces: Vec<Piece>,
+        body: &str,
+    ) -> Self {
+        let marker = format!("namegate {kind} {:016x}", listing::digest(body));
+        let place = format!("{} {table}", family.as_str());
         let text = format!(
-            "add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n\tcomment \"{marker}\"\n{body}}}\n"
+            "add table {place}\ndelete table {place}\ntable {place} {{\n\tcomment \"{marker}\"\n{body}}}\n"
         );
-        Self { table, form: plan.form(), pieces: pieces(plan), marker, text }
+        Self { family, table: table.to_owned(), kind, pieces, marker, text }
     }
 
     /// Returns the text for `nft -f -`.
@@ -57,7 +89,12 @@ impl Ruleset {
         &self.text
     }
 
-    /// Returns the name of the table, in family `inet`.
+    /// Returns the family of the table.
+    pub fn family(&self) -> TableFamily {
+        self.family
+    }
+
+    /// Returns the name of the table.
     pub fn table(&self) -> &str {
         &self.table
     }
@@ -104,7 +141,7 @@ impl Chain {
         self.rules.extend(rules);
     }
 
-    fn write(&self, out: &mut String) {
+    pub(super) fn write(&self, out: &mut String) {
         let _ = writeln!(out, "\n\tchain {} {{", self.name);
         if let Some(hook) = self.hook {
             let _ = writeln!(out, "\t\ttype {hook}; policy accept;");

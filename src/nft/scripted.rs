@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::error::NftError;
 use super::netfilter::{Netfilter, NftVersion, Pending};
 use super::route::{Family, Piece, Steering};
+use super::ruleset::TableFamily;
 
 #[derive(Default)]
 struct State {
@@ -34,11 +35,11 @@ impl Scripted {
     }
 
     pub(crate) fn forget(&self, table: &str) {
-        self.state.lock().tables.remove(table);
+        self.state.lock().tables.remove(&place(TableFamily::Inet, table));
     }
 
     pub(crate) fn edit(&self, table: &str, change: impl FnOnce(&str) -> String) {
-        if let Some(text) = self.state.lock().tables.get_mut(table) {
+        if let Some(text) = self.state.lock().tables.get_mut(&place(TableFamily::Inet, table)) {
             *text = change(text);
         }
     }
@@ -57,13 +58,13 @@ impl Scripted {
             return Err(NftError::Refused { action: "load the ruleset", said: "told to".to_owned() });
         }
         for line in script.lines() {
-            if let Some(table) = line.strip_prefix("delete table inet ") {
+            if let Some(table) = line.strip_prefix("delete table ") {
                 state.tables.remove(table);
             }
         }
-        if let Some((_, rest)) = script.split_once("\ntable inet ") {
-            let (table, _) = rest.split_once(' ').unwrap_or((rest, ""));
-            let mut listing = format!("table inet {rest}");
+        if let Some((_, rest)) = script.split_once("\ntable ") {
+            let (table, _) = rest.split_once(" {").unwrap_or((rest, ""));
+            let mut listing = format!("table {rest}");
             if state.distort {
                 listing = listing.replacen("\t\tcounter drop\n", "", 1);
             }
@@ -73,13 +74,17 @@ impl Scripted {
     }
 }
 
+fn place(family: TableFamily, table: &str) -> String {
+    format!("{} {table}", family.as_str())
+}
+
 impl Netfilter for Scripted {
     fn load<'a>(&'a self, script: &'a str) -> Pending<'a, ()> {
         Box::pin(async move { self.take(script) })
     }
 
-    fn list<'a>(&'a self, table: &'a str) -> Pending<'a, Option<String>> {
-        Box::pin(async move { Ok(self.state.lock().tables.get(table).cloned()) })
+    fn list<'a>(&'a self, family: TableFamily, table: &'a str) -> Pending<'a, Option<String>> {
+        Box::pin(async move { Ok(self.state.lock().tables.get(&place(family, table)).cloned()) })
     }
 
     fn version(&self) -> Pending<'_, NftVersion> {

@@ -20,6 +20,7 @@ pub mod netlink;
 pub mod origdst;
 pub mod owner;
 pub mod pass;
+pub mod ports;
 pub mod process;
 pub mod signals;
 pub mod socket;
