@@ -11,6 +11,7 @@ mod guard;
 mod keeper;
 mod local;
 mod networks;
+mod pinning;
 mod reload;
 mod residents;
 mod service;
@@ -43,6 +44,7 @@ use engine::{Engine, News, Parts, Tasks, adopt};
 use keeper::Keeper;
 use local::Local;
 use networks::Watched;
+use pinning::Pinning;
 use reload::Reloader;
 use service::Word;
 use vitals::Vitals;
@@ -261,7 +263,7 @@ impl Running {
         }
         running.serve_others(&engine, tap, admin);
         // Whoever is captured finds the listeners open already, and whoever finds the gateway is captured.
-        let installed = Installed::apply(kernel, &plan).await?;
+        let installed = Installed::apply(Arc::clone(&kernel), &plan).await?;
         gateways.take().await?;
         let Engine { gate, forwarder, who, residents, proxy: _ } = engine;
         log.record(reload::policy(&gate, Ok(()))).await;
@@ -273,6 +275,7 @@ impl Running {
         tasks.keep(upkeep::follow_own(Arc::clone(&gate), forwarder, ports, end.clone()));
         let (plans, wanted) = watch::channel(plan);
         if let Some((view, docker)) = view.zip(settings.docker) {
+            tasks.keep(Pinning::new(view.clone(), kernel, &docker).run(end.clone()));
             let (log, networks, form) = (log.clone(), docker.networks, plans.borrow().form());
             let following = networks::Following { view, residents, who, log, capture, form, networks, plans };
             tasks.keep(following.run(end.clone()));

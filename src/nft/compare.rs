@@ -28,7 +28,9 @@ pub enum Difference {
 /// The kernel or `nft` does not answer.
 pub async fn compare(kernel: &dyn Netfilter, plan: &Plan) -> Result<Option<Difference>, NftError> {
     let ruleset = Ruleset::of(plan);
-    let Some(listing) = kernel.list(ruleset.family, &ruleset.table).await? else { return Ok(Some(Difference::Missing)) };
+    let Some(listing) = kernel.list(ruleset.family, &ruleset.table).await? else {
+        return Ok(Some(Difference::Missing));
+    };
     let difference = match plan.config().local {
         Some(_) => listing::other_rules(&ruleset, &listing),
         None => listing::difference(&ruleset, &listing),
