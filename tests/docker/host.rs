@@ -187,6 +187,48 @@ fn containers_are_known_by_name_and_label_and_their_own_labels_are_rules() {
 }
 
 #[test]
+fn a_container_that_sends_with_anothers_address_is_not_heard() {
+    alone(|world| {
+        make_network(world, "");
+        let _tidy = Tidy(world);
+        start(world, "web", "--ip 10.8.0.20");
+        let gate = Gate::start(world, RULES);
+        start(world, "raw", "--ip 10.8.0.21 --cap-add NET_RAW");
+        let pinned = || world.host(["nft", "list", "table", "bridge", "namegate"]).out;
+        wait_until("both ports are pinned", Duration::from_secs(8), || {
+            let pins = pinned();
+            pins.contains("10.8.0.20") && pins.contains("10.8.0.21")
+        });
+        let asked = |name: &str| {
+            let about = |line: &&Value| line["dns"]["question"]["name"] == name;
+            events("dns")
+                .iter()
+                .filter(about)
+                .map(|line| line["source"]["ip"].to_string())
+                .collect::<Vec<_>>()
+        };
+        for (source, name) in [
+            ("10.8.0.20", "web.forged.test"),
+            ("10.8.0.77", "nobody.forged.test"),
+            ("10.8.0.21", "own.forged.test"),
+        ] {
+            let run = world.inside("raw", &format!("attack query {source} 10.8.0.1 {name}"));
+            assert!(run.out.contains("sent"), "{run:?}");
+        }
+        wait_until("its own question comes", Duration::from_secs(5), || !asked("own.forged.test").is_empty());
+        assert_eq!(asked("own.forged.test"), ["\"10.8.0.21\""]);
+        assert!(asked("web.forged.test").is_empty() && asked("nobody.forged.test").is_empty());
+        // Nor is its claim to the address believed, and who is spoken of is not hindered.
+        world.inside("raw", "attack arp eth0 10.8.0.20");
+        assert!(curl(world, "web", "https://example.com/").greeted());
+        world.must("nft delete table bridge namegate");
+        wait_until("the pins are back", Duration::from_secs(2), || pinned().contains("10.8.0.20"));
+        drop(gate);
+        assert!(!pinned().contains("namegate"), "removed with the rest");
+    });
+}
+
+#[test]
 fn the_first_packet_of_a_new_container_waits_for_word_of_it() {
     alone(|world| {
         make_network(world, "");
