@@ -52,16 +52,12 @@ async fn namespace_of(handle: &Handle, pid: u32) -> io::Result<Option<i32>> {
     message.header.flags = NLM_F_REQUEST;
     let mut answers = handle.clone().request(message).map_err(os_error)?;
     while let Some(answer) = answers.next().await {
-        match answer.payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(found)) => {
-                let mut attributes = found.attributes.into_iter();
-                return Ok(attributes.find_map(|attribute| match attribute {
-                    NsidAttribute::Id(id) if id >= 0 => Some(id),
-                    _ => None,
-                }));
-            }
-            NetlinkPayload::Error(refusal) => return Err(refusal.to_io()),
-            _ => {}
+        if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(found)) = answer.payload {
+            let id = |attribute| if let NsidAttribute::Id(id) = attribute { Some(id) } else { None };
+            // Less than zero: it has none.
+            return Ok(found.attributes.into_iter().find_map(id).filter(|id| *id >= 0));
+        } else if let NetlinkPayload::Error(refusal) = answer.payload {
+            return Err(refusal.to_io());
         }
     }
     Err(io::ErrorKind::UnexpectedEof.into())
@@ -87,10 +83,10 @@ fn index(name: &str) -> io::Result<u32> {
 }
 
 fn name(link: &LinkMessage) -> Option<String> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.clone()),
-        _ => None,
-    })
+    let name = |attribute: &LinkAttribute| {
+        if let LinkAttribute::IfName(name) = attribute { Some(name.clone()) } else { None }
+    };
+    link.attributes.iter().find_map(name)
 }
 
 #[cfg(test)]
