@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use namegate::admin::AdminConfig;
 use namegate::dns::{Denial, OnMiss, TapAddress, Upstream};
 use namegate::facts::Name;
-use namegate::gate::{Action, Ech, MatchBy, Mode};
+use namegate::gate::{Action, ClientMatch, Ech, MatchBy, Mode};
 use namegate::nft::{DnsCapture, FormChoice};
 use namegate::record::{Target, WhenFull};
 use namegate::settings::{LocalWho, SandboxArguments, Settings, load, sandbox};
@@ -37,7 +37,18 @@ fn every_file_is_known_to_this_test() {
         .filter(|name| name.ends_with(".toml"))
         .collect();
     names.sort();
-    assert_eq!(names, ["exec.toml", "gateway-dnstap.toml", "gateway.toml", "minimal.toml", "observe.toml"]);
+    assert_eq!(
+        names,
+        [
+            "exec.toml",
+            "gateway-dnstap.toml",
+            "gateway.toml",
+            "host.toml",
+            "minimal.toml",
+            "observe.toml",
+            "sidecar.toml"
+        ]
+    );
 }
 
 #[test]
@@ -95,6 +106,20 @@ fn the_shared_namespace_is_everybodys_but_the_gates() {
     for line in ["\n    cap_drop: [ALL]\n", "[\"no-new-privileges:true\"]"] {
         assert_eq!(compose.matches(line).count(), 2, "{line}");
     }
+}
+
+#[test]
+fn host_captures_a_user_and_sidecar_everybody() {
+    let host = settings("host.toml");
+    let local = host.local.as_ref().unwrap();
+    let who = LocalWho::These { users: vec!["www-data".to_owned()], cgroups: Vec::new() };
+    assert_eq!((&local.who, local.proxy_port, local.dns_port), (&who, 15_002, 15_054));
+    assert!(host.capture.interfaces.is_empty());
+    assert_eq!(host.policy.rules()[1].clients, [ClientMatch::UserName("www-data".into())]);
+
+    let sidecar = settings("sidecar.toml");
+    assert_eq!(sidecar.local.as_ref().unwrap().who, LocalWho::AllButGate);
+    assert!(!sidecar.dns.upstreams.contains(&Upstream::System));
 }
 
 #[test]
