@@ -229,9 +229,9 @@ fn a_start_that_cannot_work_says_why_and_captures_nobody() {
     assert!(code == 2 && said.contains("runs the gate") && said.contains("user of its own"), "{code} {said}");
     let (code, said) = start("{ cgroups = [\"no/such/group\"] }", "udp://192.0.2.53");
     assert!(code == 3 && said.contains("no control group no/such/group"), "{code} {said}");
-    world.set_name_server("127.0.0.11");
+    world.set_name_server("127.0.0.53");
     let (code, said) = start("\"all\"", "system");
-    assert!(code == 3 && said.contains("127.0.0.11") && said.contains("upstreams"), "{code} {said}");
+    assert!(code == 3 && said.contains("127.0.0.53") && said.contains("upstreams"), "{code} {said}");
     let (code, said) = start("\"everybody\"", "udp://192.0.2.53");
     assert!(code == 2 && said.contains("unknown value of `local`"), "{code} {said}");
     let (code, said) = start("{ users = [] }", "udp://192.0.2.53");

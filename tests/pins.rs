@@ -46,7 +46,7 @@ fn world() {
 
 fn binding(last: u8) -> Binding {
     let port = MEMBERS.iter().find(|member| member.2 == last).expect("a member").1;
-    let addresses = vec![format!("10.9.0.{last}"), format!("2001:db8:9::{last}")];
+    let addresses = [format!("10.9.0.{last}"), format!("2001:db8:9::{last}")];
     let addresses = addresses.iter().map(|text| text.parse().expect("address")).collect();
     Binding { port: port.to_owned(), mac: [2, 0x42, 10, 9, 0, last], addresses }
 }
