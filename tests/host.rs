@@ -22,7 +22,7 @@ use namegate::nft::{
 use namegate::sys::cgroup::{CgroupError, Change, Groups};
 use namegate::sys::owner::Owners;
 use namespace::{as_root, at, netns, sh};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 // ---- the world -------------------------------------------------------------------------------------------
 
@@ -215,6 +215,15 @@ fn connections_of_a_captured_user_arrive_and_those_of_others_go_their_way() {
     assert_eq!(original, address("203.0.113.10:443"));
     assert_eq!(peer.port(), mapped.local_addr().expect("local").port());
     assert_eq!(owners.of_connection(peer, original).expect("answer").map(|owner| owner.uid), Some(APP));
+    // A connection of several paths (MPTCP) is one like any other, where the kernel has it.
+    let target = address("203.0.113.10:443");
+    let several = as_user(APP, || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)));
+    if let Ok(several) = several {
+        as_user(APP, || several.connect_timeout(&target.into(), Duration::from_secs(2))).expect("captured");
+        let (_, peer, original) = arrival(&listeners[0]);
+        assert_eq!(original, target);
+        assert_eq!(owners.of_connection(peer, original).expect("answer").map(|owner| owner.uid), Some(APP));
+    }
     drop(mapped);
     assert_eq!(owners.of_connection(peer, original).expect("answer"), None, "closed: nobody's");
     assert_eq!(server_saw(), 0);
@@ -309,6 +318,16 @@ fn assault() {
         let _ = socket.send_to(&[0; 4000], "203.0.113.10:53");
         let _ = socket.send_to(&[0; 4000], "203.0.113.10:443");
     });
+    // Other transports than TCP and UDP that need no privilege: UDP-Lite and SCTP.
+    for (kind, protocol) in [(Type::DGRAM, 136), (Type::STREAM, 132)] {
+        let target = address("203.0.113.10:443");
+        let called = as_user(APP, || {
+            let socket = Socket::new(Domain::IPV4, kind, Some(protocol.into()))?;
+            socket.connect_timeout(&target.into(), Duration::from_millis(500))?;
+            socket.send(b"secret")
+        });
+        called.expect_err("another transport");
+    }
     // Unprivileged pings, where `net.ipv4.ping_group_range` permits them.
     for (target, kind) in [("203.0.113.10:0", 1), ("[2001:db8:2::10]:0", 58)] {
         let target = address(target);
