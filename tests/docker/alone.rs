@@ -48,7 +48,7 @@ fn run() -> Result<String, String> {
     // The same choice of tests, in a form that can be read.
     let choice = std::env::args().skip(1).filter(|word| word != "--nocapture" && word != "--show-output");
     let output = Command::new("timeout")
-        .args(["--kill-after=5", "300"])
+        .args(["--kill-after=5", "600"])
         .args(ENTRANCE)
         .arg(program)
         .args(choice)
