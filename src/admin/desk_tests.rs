@@ -25,6 +25,7 @@ pub(crate) fn well() -> Status {
         leases: 12,
         capture: Capture {
             interfaces: vec!["br-egress".to_owned()],
+            local: vec!["user app".to_owned()],
             networks: Vec::new(),
             missing: Vec::new(),
             form: "redirect",
@@ -201,6 +202,7 @@ async fn a_status_tells_everything_in_json() {
     assert_eq!(told["policy"]["reload"]["outcome"], "refused");
     assert_eq!(told["policy"]["reload"]["why"], "a fault");
     assert_eq!(told["capture"]["ruleset"], "intact");
+    assert_eq!(told["capture"]["local"][0], "user app");
     assert_eq!(told["docker"]["connected"], false);
     let answer = desk(well(), None).answer(&request("GET", "/status", &[HERE]));
     assert_eq!(answer.headers()[CONTENT_TYPE], JSON);

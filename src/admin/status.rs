@@ -30,6 +30,8 @@ pub enum Ruleset {
 pub struct Capture {
     /// Interfaces.
     pub interfaces: Vec<String>,
+    /// Processes of this host, as people call them.
+    pub local: Vec<String>,
     /// Docker networks.
     pub networks: Vec<String>,
     /// Docker networks that should be captured and are not there.
@@ -161,6 +163,7 @@ pub(super) fn spell(status: &Status, counters: &Snapshot) -> String {
         },
         "capture": {
             "interfaces": status.capture.interfaces,
+            "local": status.capture.local,
             "networks": status.capture.networks,
             "missing": status.capture.missing,
             "form": status.capture.form,

@@ -99,7 +99,9 @@ fn spell(told: &Value) -> String {
         let _ = writeln!(lines, "  {what:<10} {how}");
     };
     row("rules", format!("{} in force, mode {}; {reload}", number(&policy["rules"]), text(&told["mode"])));
-    let captured = [words(&capture["networks"]), words(&capture["interfaces"])].concat().join(", ");
+    let captured = [words(&capture["networks"]), words(&capture["interfaces"]), words(&capture["local"])]
+        .concat()
+        .join(", ");
     let kernel = format!("kernel rules {} at {}", text(&capture["ruleset"]), text(&capture["checked"]));
     row("capture", format!("{captured}; {}; {kernel}", text(&capture["form"])));
     let flows = &told["flows"];

@@ -215,8 +215,7 @@ impl Running {
             None => (None, None, None),
         };
         let ports = own_ports(&settings, local.as_ref(), &tap, admin.as_ref());
-        let networks = settings.docker.as_ref().map(|docker| docker.networks.clone()).unwrap_or_default();
-        let vitals = Vitals::new(doors.plan.clone(), networks, view.clone());
+        let vitals = Vitals::new(doors.plan.clone(), &settings, view.clone());
         let drain = settings.proxy.drain;
         let users = local::users(&settings.policy)?;
         let engine = Engine::connect(Parts {

@@ -14,6 +14,7 @@ use crate::admin;
 use crate::docker::{NetworkState, Picture, View};
 use crate::gate::{Gate, Mode};
 use crate::nft::{Plan, Standing};
+use crate::settings::{LocalSettings, Settings};
 use crate::sys::clock;
 
 /// What is noted while the gate runs.
@@ -21,6 +22,8 @@ use crate::sys::clock;
 pub(super) struct Vitals {
     since: SystemTime,
     networks: Vec<String>,
+    /// Captured processes of this host, as people call them.
+    local: Vec<String>,
     docker: Option<View>,
     stopping: AtomicBool,
     generation: AtomicU64,
@@ -50,11 +53,12 @@ impl Drop for Post {
 
 impl Vitals {
     /// `docker`: where Docker is seen, if it is needed.
-    pub(super) fn new(plan: Plan, networks: Vec<String>, docker: Option<View>) -> Arc<Self> {
+    pub(super) fn new(plan: Plan, settings: &Settings, docker: Option<View>) -> Arc<Self> {
         let (since, now) = (clock::now().wall, Instant::now());
         Arc::new(Self {
             since,
-            networks,
+            networks: settings.docker.as_ref().map(|docker| docker.networks.clone()).unwrap_or_default(),
+            local: settings.local.as_ref().map(LocalSettings::told).unwrap_or_default(),
             docker,
             stopping: AtomicBool::new(false),
             generation: AtomicU64::new(0),
@@ -167,6 +171,7 @@ impl Vitals {
             leases,
             capture: admin::Capture {
                 interfaces: noted.plan.config().interfaces.clone(),
+                local: self.local.clone(),
                 networks,
                 missing,
                 form: noted.plan.form().as_str(),
@@ -199,21 +204,19 @@ impl Vitals {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
-    use crate::nft::{CaptureConfig, DnsCapture, Form, FormChoice};
+    use crate::nft::Form;
+    use crate::settings::{Arguments, from_arguments};
 
     #[tokio::test]
     async fn a_listener_that_ends_or_panics_is_missed() {
-        let config = CaptureConfig {
+        let arguments = Arguments {
             interfaces: vec!["br0".to_owned()],
-            form: FormChoice::Auto,
-            proxy_port: 15_001,
-            dns_port: 15_353,
-            dns: DnsCapture::Forwarder,
-            dns_listen: Vec::new(),
-            local: None,
-            table: "namegate".to_owned(),
+            names: vec!["example.com".to_owned()],
+            ..Arguments::default()
         };
-        let vitals = Vitals::new(Plan::new(config, Form::Redirect).unwrap(), Vec::new(), None);
+        let settings = from_arguments(&arguments, SystemTime::UNIX_EPOCH).unwrap().settings;
+        let plan = Plan::new(settings.capture.clone(), Form::Redirect).unwrap();
+        let vitals = Vitals::new(plan, &settings, None);
         let stays = tokio::spawn(vitals.watch("questions", std::future::pending()));
         assert!(vitals.all_listen());
         let ends = tokio::spawn(vitals.watch("connections", async {}));

@@ -36,6 +36,17 @@ pub enum LocalWho {
 }
 
 impl LocalSettings {
+    /// Says whose they are, for people.
+    pub fn told(&self) -> Vec<String> {
+        match &self.who {
+            LocalWho::AllButGate => vec!["everybody but the gate".to_owned()],
+            LocalWho::These { users, cgroups } => {
+                let users = users.iter().map(|user| format!("user {user}"));
+                users.chain(cgroups.iter().map(|group| format!("cgroup {group}"))).collect()
+            }
+        }
+    }
+
     /// Returns what the ruleset is made of, once it is known who is meant.
     pub fn config(&self, who: Locals, gate: u32) -> LocalConfig {
         LocalConfig { who, proxy_port: self.proxy_port, dns_port: self.dns_port, gate }

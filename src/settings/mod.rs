@@ -35,7 +35,7 @@ use toml::de::DeTable;
 
 use crate::admin::AdminConfig;
 use crate::dns::{DnsConfig, OnMiss, TapConfig};
-use crate::gate::{Defaults, Ech, LedgerConfig, Mode, Policy};
+use crate::gate::{ClientMatch, Defaults, Ech, LedgerConfig, Mode, Policy};
 use crate::nft::CaptureConfig;
 use crate::proxy::ProxyConfig;
 use crate::record::{RecordConfig, Target};
@@ -198,10 +198,14 @@ fn read(mut document: Section<'_>, now: SystemTime) -> Option<Settings> {
     let ledger = keeping::read_ledger(document.section("ledger"));
     let record = keeping::read_audit(document.section("audit"), Some(Target::Stdout));
     let admin = admin::read(document.section("admin"));
-    refuse_a_shared_port(&document, admin.as_ref(), &capture);
+    refuse_a_shared_port(&document, admin.as_ref(), &capture, local.as_ref());
     let policy = rules::read(&mut document, defaults, now);
+    let document_sheet = document.sheet;
     document.finish();
     let policy = policy?;
+    if local.is_none() {
+        warn_of_users(document_sheet, &policy);
+    }
     let clients = policy.rules().iter().flat_map(|rule| &rule.clients).any(docker::is_of_containers);
     Some(Settings {
         path: None,
@@ -222,15 +226,38 @@ fn read(mut document: Section<'_>, now: SystemTime) -> Option<Settings> {
 }
 
 /// The listeners of a gate share one host.
-fn refuse_a_shared_port(document: &Section<'_>, admin: Option<&AdminConfig>, capture: &CaptureConfig) {
+fn refuse_a_shared_port(
+    document: &Section<'_>,
+    admin: Option<&AdminConfig>,
+    capture: &CaptureConfig,
+    local: Option<&LocalSettings>,
+) {
     let Some(AdminConfig::Tcp { address, .. }) = admin else { return };
-    let taken = [capture.proxy_port, capture.dns_port];
+    let of_local = local.into_iter().flat_map(|local| [local.proxy_port, local.dns_port]);
+    let mut taken = [capture.proxy_port, capture.dns_port].into_iter().chain(of_local);
     let asked = capture.dns_listen.iter().any(|listen| listen.port() == address.port());
-    if taken.contains(&address.port()) || asked {
+    if taken.any(|port| port == address.port()) || asked {
         let message =
             format!("port {} cannot serve as admin socket: it is the proxy's or DNS's", address.port());
         document
             .missing(&message, "`admin.listen`, `proxy.port`, `dns.port` and `dns.listen` share this host");
+    }
+}
+
+/// Warns of rules for users where no process of this host is captured.
+fn warn_of_users(sheet: &Sheet, policy: &Policy) {
+    let of_user = |client: &ClientMatch| match client {
+        ClientMatch::User(_) | ClientMatch::UserName(_) => true,
+        ClientMatch::Net(_)
+        | ClientMatch::Container(_)
+        | ClientMatch::Label { .. }
+        | ClientMatch::Service(_) => false,
+    };
+    for rule in policy.rules().iter().filter(|rule| rule.clients.iter().any(of_user)) {
+        let message =
+            format!("rule `{}` is for a user of this host, and no process of it is captured", rule.id);
+        let finding = Finding::absence(Severity::Warning, message);
+        sheet.push(finding.hint("[capture] local = { users = [\"app\"] }"));
     }
 }
 
