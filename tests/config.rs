@@ -40,6 +40,7 @@ fn every_file_is_known_to_this_test() {
     assert_eq!(
         names,
         [
+            "docker.toml",
             "exec.toml",
             "gateway-dnstap.toml",
             "gateway.toml",
@@ -48,6 +49,22 @@ fn every_file_is_known_to_this_test() {
             "observe.toml",
             "sidecar.toml"
         ]
+    );
+}
+
+#[test]
+fn the_docker_door_knows_containers() {
+    let settings = settings("docker.toml");
+    let docker = settings.docker.as_ref().unwrap();
+    assert_eq!(docker.networks, ["egress"]);
+    assert!(docker.labels && docker.isolate && docker.socket == Path::new("/var/run/docker.sock"));
+    assert!(settings.capture.interfaces.is_empty(), "bridges are found");
+    assert_eq!(ids(&settings), ["web", "updates"]);
+    let clients = &settings.policy.rules()[0].clients;
+    let label = ClientMatch::Label { key: "tier".into(), value: "ci".into() };
+    assert_eq!(
+        clients[..],
+        [ClientMatch::Container("web".into()), ClientMatch::Service("worker".into()), label]
     );
 }
 
