@@ -4,8 +4,8 @@
 #
 # Where no registry can be reached, GATE and LOADER name local images that hold the same files under /out as the stages
 # of that name make: --build-arg GATE=... --build-arg LOADER=...
-ARG RUST=library/rust:1.90-slim-bookworm
-ARG DEBIAN=library/debian:bookworm-slim
+ARG RUST=rust:1.90-slim-bookworm
+ARG DEBIAN=debian:bookworm-slim
 ARG GATE=built
 ARG LOADER=collected
 

@@ -75,7 +75,7 @@ fn unbound(folder: &Path) -> String {
 
 /// Runs a `docker run` of the document, with a curl of our own.
 fn run(world: &World, line: &str) -> (i32, String) {
-    let image = "docker.io/curlimages/curl";
+    let image = "curlimages/curl";
     assert!(line.contains(image), "{line}");
     let line = line.replace(image, "namegate-test-app /usr/bin/curl -sS --max-time 20");
     let run = world.host(["sh", "-euc", &line]);
