@@ -266,7 +266,7 @@ pub(super) struct ExplainArgs {
     after_help = "Exit code 0: healthy. 1: not healthy, or not running (stderr says which). 3: this user may not ask."
 )]
 pub(super) struct StatusArgs {
-    /// Configuration file of the gate, for its [admin] [default: /etc/namegate/namegate.toml]
+    /// Configuration file of the gate, for where its admin socket is [default: /etc/namegate/namegate.toml]
     #[arg(short, long, value_name = "FILE", conflicts_with = "socket")]
     pub(super) config: Option<PathBuf>,
 

@@ -1,6 +1,6 @@
 //! What is wrong with this machine and its configuration, worst first, each with the exact fix.
 //!
-//! Looking and judging are apart: [`look`] reads [`Facts`] and changes nothing, [`diagnose`] is a pure function of a
+//! Looking and judging are apart: [`look()`] reads [`Facts`] and changes nothing, [`diagnose`] is a pure function of a
 //! configuration and facts. What could not be seen is told as unseen. Stands beside the daemon: it sees the same
 //! rooms, and runs none of them.
 

@@ -108,7 +108,7 @@ impl Who {
         }
     }
 
-    /// Begins to look for the process at the near end; ready within [`PROCESS`], and none when it was not found by
+    /// Begins to look for the process at the near end; ready within 50 ms, and none when it was not found by
     /// then, or is not of this host.
     pub fn process(&self, whose: Whose, source: SocketAddr) -> Option<JoinHandle<Option<Arc<Process>>>> {
         let Whose::Opener(destination) = whose else { return None };
