@@ -1,6 +1,8 @@
 //! A terminal stays a terminal: job control, keys, sizes. Played in tmux, which is what a user sits at.
 
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::world::text;
@@ -9,6 +11,8 @@ use crate::world::{BOTH, GOOD, PLAIN, World, each};
 /// A terminal with a shell of the world's user.
 struct Seat<'a> {
     world: &'a World,
+    /// Of its own: a server that is told to end still takes connections for a moment.
+    socket: PathBuf,
 }
 
 impl<'a> Seat<'a> {
@@ -38,7 +42,9 @@ impl<'a> Seat<'a> {
             &format!("PS1='outer> '\nPROMPT_COMMAND=\nalias gate='{gate}'\nset +o history\n"),
         );
         world.write("inner", "PS1='inner> '\nPROMPT_COMMAND=\nset +o history\n");
-        let seat = Self { world };
+        static SEATS: AtomicUsize = AtomicUsize::new(0);
+        let socket = world.path(&format!("tmux-{}", SEATS.fetch_add(1, Ordering::Relaxed)));
+        let seat = Self { world, socket };
         let shell = format!("bash --rcfile {} -i", world.path("bashrc").display());
         seat.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "30", &shell]);
         seat.sees("outer> ");
@@ -47,10 +53,9 @@ impl<'a> Seat<'a> {
 
     fn tmux(&self, words: &[&str]) -> String {
         let mut command = self.world.outside("tmux");
-        let socket = self.world.path("tmux");
         let output = command
             .arg("-S")
-            .arg(socket)
+            .arg(&self.socket)
             .args(words)
             .env("TERM", "xterm-256color")
             .env("SHELL", "/bin/bash")
@@ -108,7 +113,7 @@ impl<'a> Seat<'a> {
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let mut command = self.world.outside("tmux");
-        let _ = command.arg("-S").arg(self.world.path("tmux")).arg("kill-server").output();
+        let _ = command.arg("-S").arg(&self.socket).arg("kill-server").output();
     }
 }
 
