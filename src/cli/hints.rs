@@ -28,6 +28,7 @@ pub(super) fn for_reason(reason: Reason) -> Option<&'static str> {
         Reason::NameChanged => "one connection asked for several names; each must be allowed",
         Reason::OwnAddress => "the gate itself is no destination",
         Reason::OverLimit => "raise the limit, or find out what the client does",
+        Reason::ClientUnknown => "its socket was closed already, or its address went to another client",
         Reason::Revoked => "a newer policy no longer allows it",
         Reason::UpstreamFailed => "the server did not answer",
     })

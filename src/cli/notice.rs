@@ -54,6 +54,7 @@ fn why(denied: &Denied) -> String {
         Reason::NameChanged => "a later request on the connection is for another name, which is not allowed",
         Reason::OwnAddress => "that is the gate itself",
         Reason::OverLimit => "too many at once",
+        Reason::ClientUnknown => "it is not known whose it is",
         Reason::Revoked => "it is allowed no more",
         Reason::UpstreamFailed => "the server did not answer",
         Reason::Allowed | Reason::Resolved | Reason::ObservedOnly => "it passed",
@@ -96,6 +97,7 @@ fn remedy(denied: &Denied) -> Option<String> {
         Reason::Garbled
         | Reason::NameChanged
         | Reason::OwnAddress
+        | Reason::ClientUnknown
         | Reason::Revoked
         | Reason::UpstreamFailed
         | Reason::Allowed

@@ -103,7 +103,7 @@ fn stops_at(reason: Reason) -> Option<Step> {
     Some(match reason {
         Reason::Allowed | Reason::Resolved | Reason::ObservedOnly => return None,
         Reason::Nameless | Reason::Garbled | Reason::Silent | Reason::NameChanged => Step::Claim,
-        Reason::NameNotAllowed | Reason::DeniedByRule | Reason::Revoked => Step::Name,
+        Reason::NameNotAllowed | Reason::DeniedByRule | Reason::ClientUnknown | Reason::Revoked => Step::Name,
         Reason::PortNotAllowed => Step::Port,
         Reason::ProtocolNotAllowed => Step::Protocol,
         Reason::EchNotAllowed => Step::Ech,

@@ -45,10 +45,14 @@ pub(super) struct Sockets {
 
 impl Doors {
     /// Chooses the form and opens the listeners. Nothing is installed yet.
-    pub(super) async fn open(settings: &Settings, kernel: &Arc<dyn Netfilter>) -> Result<Self, Error> {
+    pub(super) async fn open(
+        settings: &Settings,
+        capture: &CaptureConfig,
+        kernel: &Arc<dyn Netfilter>,
+    ) -> Result<Self, Error> {
         let gateways = Gateways::find(&settings.gateways).await?;
         let mut local = Local::find(settings)?;
-        let linked = with_links(&settings.capture, &gateways);
+        let linked = with_links(capture, &gateways);
         let config = &local.as_ref().map_or(linked.clone(), |local| local.with(&linked));
         let mut facts = Facts::read(config, &**kernel).await?;
         facts.addresses.extend(settings.gateways.iter().map(IpNet::addr));
@@ -130,7 +134,7 @@ fn with_links(config: &CaptureConfig, gateways: &Gateways) -> CaptureConfig {
 pub async fn captured(settings: &Settings) -> Result<CaptureConfig, Error> {
     let mut config = with_links(&settings.capture, &Gateways::find(&settings.gateways).await?);
     if let Some(docker) = settings.docker.as_ref().filter(|docker| !docker.networks.is_empty()) {
-        config.interfaces.extend(networks::look(docker).await?.bridges(docker));
+        config = networks::with_bridges(&config, &networks::look(docker).await?, docker);
     }
     let local = Local::find(settings)?;
     Ok(local.map_or(config.clone(), |local| local.with(&config)))

@@ -16,6 +16,7 @@ use crate::docker::View;
 use crate::gate::{Gate, LedgerConfig, Policy, Roster};
 use crate::proxy::{Proxy, ProxyConfig, SecondLook, TcpDial, Wiring};
 use crate::record::Log;
+use crate::settings::DockerSettings;
 use crate::sys::neighbours::Neighbours;
 use crate::sys::owner::Owners;
 use crate::who::Who;
@@ -45,6 +46,13 @@ pub(super) struct News {
     pub(super) view: View,
     /// Whether labels are rules.
     pub(super) labels: bool,
+}
+
+impl News {
+    pub(super) fn of(view: Option<&View>, docker: Option<&DockerSettings>) -> Option<Self> {
+        let (view, docker) = view.zip(docker)?;
+        Some(Self { view: view.clone(), labels: docker.labels })
+    }
 }
 
 /// The rooms, connected.

@@ -148,6 +148,18 @@ fn cgroup(group: Group) -> Cgroup {
 /// Users by name.
 pub(super) type Users = Vec<(Arc<str>, u32)>;
 
+/// Looks up the users who are captured by name.
+///
+/// # Errors
+/// One is not there.
+pub(super) fn captured_users(settings: &Settings) -> Result<Users, Error> {
+    let Some(LocalWho::These { users, .. }) = settings.local.as_ref().map(|local| &local.who) else {
+        return Ok(Users::new());
+    };
+    let names = users.iter().filter(|name| name.parse::<u32>().is_err());
+    names.map(|name| Ok((Arc::from(name.as_str()), number(name)?))).collect()
+}
+
 /// Looks up the users whom rules name.
 ///
 /// # Errors
@@ -165,7 +177,7 @@ pub(super) fn users(policy: &Policy) -> Result<Users, Error> {
 }
 
 /// Looks a user up, by number or name.
-fn number(name: &str) -> Result<u32, Error> {
+pub(super) fn number(name: &str) -> Result<u32, Error> {
     if let Ok(uid) = name.parse() {
         return Ok(uid);
     }

@@ -72,10 +72,11 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
         Some(docker) => Some(networks::look(docker).await?),
         None => None,
     };
-    if let (Some(watched), Some(docker)) = (&docker, &settings.docker) {
-        settings.capture.interfaces.extend(watched.bridges(docker));
-    }
-    let doors = Doors::open(&settings, &kernel).await?;
+    let capture = match (&docker, &settings.docker) {
+        (Some(watched), Some(docker)) => networks::with_bridges(&settings.capture, watched, docker),
+        (Some(_) | None, _) => settings.capture.clone(),
+    };
+    let doors = Doors::open(&settings, &capture, &kernel).await?;
     let resolver = Arc::new(Pool::new(&settings.dns)?);
     let tap = Tap::bind(&settings.tap)?;
     let admin = settings.admin.as_ref().map(Admin::bind).transpose()?;
@@ -218,6 +219,7 @@ impl Running {
         let vitals = Vitals::new(doors.plan.clone(), &settings, view.clone());
         let drain = settings.proxy.drain;
         let users = local::users(&settings.policy)?;
+        let captured = local::captured_users(&settings)?;
         let engine = Engine::connect(Parts {
             policy: settings.policy,
             ledger: settings.ledger,
@@ -228,10 +230,7 @@ impl Running {
             neighbours: Neighbours::new(doors.plan.config().interfaces.clone()),
             owners,
             roster: Roster::default().naming(users),
-            docker: view
-                .clone()
-                .zip(settings.docker.as_ref())
-                .map(|(view, docker)| News { view, labels: docker.labels }),
+            docker: News::of(view.as_ref(), settings.docker.as_ref()),
             log: log.clone(),
         });
         if let Some(view) = &view {
@@ -247,6 +246,7 @@ impl Running {
                 log: log.clone(),
                 residents: Arc::clone(&engine.residents),
                 knows_containers: view.is_some(),
+                captured,
                 fixed,
                 vitals: Arc::clone(&vitals),
             },
@@ -276,7 +276,9 @@ impl Running {
         if let Some((view, docker)) = view.zip(settings.docker) {
             tasks.keep(Pinning::new(view.clone(), kernel, &docker).run(end.clone()));
             let (log, networks, form) = (log.clone(), docker.networks, plans.borrow().form());
-            let following = networks::Following { view, residents, who, log, capture, form, networks, plans };
+            let known = Default::default();
+            let following =
+                networks::Following { view, residents, who, log, capture, form, networks, known, plans };
             tasks.keep(following.run(end.clone()));
         }
         tasks.keep(Keeper::new(installed, wanted, local, log.clone(), Arc::clone(&vitals)).keep(end.clone()));

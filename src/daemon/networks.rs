@@ -2,6 +2,7 @@
 //!
 //! Must not know rules; who has which address is handed to `residents`.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::docker::{Docker, DockerConfig, DockerError, NetworkState, Picture, Vi
 use crate::nft::{CaptureConfig, Form, Plan};
 use crate::record::{Event, Log, RulesetEvent};
 use crate::settings::{DockerSettings, Settings};
-use crate::sys::clock;
+use crate::sys::{clock, host};
 use crate::who::{self, Who};
 
 use super::Error;
@@ -56,6 +57,26 @@ impl Watched {
     }
 }
 
+/// Returns what is captured, the bridges of networks included.
+pub(super) fn with_bridges(
+    capture: &CaptureConfig,
+    watched: &Watched,
+    docker: &DockerSettings,
+) -> CaptureConfig {
+    CaptureConfig { interfaces: joined(&capture.interfaces, watched.bridges(docker)), ..capture.clone() }
+}
+
+/// Joins names, each once.
+fn joined(names: &[String], more: Vec<String>) -> Vec<String> {
+    let mut all = names.to_vec();
+    for name in more {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
+}
+
 /// Returns what is captured besides the bridges of networks, which may change.
 pub(super) fn besides(
     watched: Option<&Watched>,
@@ -65,22 +86,27 @@ pub(super) fn besides(
     let mut config = whole.clone();
     if let Some((watched, docker)) = watched.zip(settings.docker.as_ref()) {
         let bridges = watched.bridges(docker);
-        config.interfaces.retain(|name| !bridges.contains(name));
+        // What the operator named is captured whatever becomes of networks.
+        let asked = &settings.capture.interfaces;
+        config.interfaces.retain(|name| asked.contains(name) || !bridges.contains(name));
     }
     config
 }
 
 fn bridges(picture: &Picture, captured: &[String]) -> Vec<String> {
-    let networks =
-        picture.networks.iter().filter(|network| captured.iter().any(|name| **name == *network.name));
-    let found = networks.filter_map(|network| match &network.state {
+    captured.iter().filter_map(|name| bridge(picture, name)).collect()
+}
+
+/// The bridge of one network.
+fn bridge(picture: &Picture, name: &str) -> Option<String> {
+    let network = picture.networks.iter().find(|network| *network.name == *name)?;
+    match &network.state {
         NetworkState::Found(bridge) => Some(bridge.bridge.clone()),
         NetworkState::Missing
         | NetworkState::NotABridge { .. }
         | NetworkState::Ambiguous
         | NetworkState::Garbled { .. } => None,
-    });
-    found.collect()
+    }
 }
 
 /// Waits for the first picture, and lets the policy follow it: nobody is served before it is known who there is.
@@ -120,8 +146,8 @@ pub(super) fn news(view: View, residents: Arc<Residents>, log: Log) -> who::News
             while Instant::now() < deadline {
                 let looked = view.fresh().await;
                 tell(&view, &residents, &log).await;
-                // Without a look nothing is new: too many wait, or nobody looks.
-                if !looked || !residents.may_be_new(address) {
+                // Without a look nothing is new: too many wait, nobody looks, or Docker does not answer.
+                if !looked || view.picture().is_none() || !residents.may_be_new(address) {
                     return;
                 }
             }
@@ -139,13 +165,15 @@ pub(super) struct Following {
     pub(super) capture: CaptureConfig,
     pub(super) form: Form,
     pub(super) networks: Vec<String>,
+    /// The bridge that each network had last.
+    pub(super) known: HashMap<String, String>,
     /// Where the plan in force is asked for.
     pub(super) plans: watch::Sender<Plan>,
 }
 
 impl Following {
     /// Keeps policy and capture with what Docker shows, until cancelled.
-    pub(super) async fn run(self, cancel: CancellationToken) {
+    pub(super) async fn run(mut self, cancel: CancellationToken) {
         let mut changes = self.view.changes();
         let mut last: Option<Arc<Picture>> = None;
         let forever = async {
@@ -164,8 +192,9 @@ impl Following {
         cancel.run_until_cancelled(forever).await;
     }
 
-    /// Captures the bridges there are. When none is left the rules stay as they are: for bridges that may come back.
-    async fn follow(&self, last: Option<&Picture>, now: &Picture) {
+    /// Captures the bridges there are. The bridge of a network that Docker can no longer name stays captured as long as
+    /// it is there: containers may still be on it.
+    async fn follow(&mut self, last: Option<&Picture>, now: &Picture) {
         for network in &now.networks {
             let before = last.and_then(|last| last.networks.iter().find(|known| known.name == network.name));
             if before.is_some_and(|before| before.state != network.state)
@@ -175,11 +204,22 @@ impl Following {
                 self.log.record(gone(&network.name)).await;
             }
         }
-        let found = bridges(now, &self.networks);
+        let mut found = Vec::new();
+        for name in &self.networks {
+            if let Some(bridge) = bridge(now, name) {
+                self.known.insert(name.clone(), bridge.clone());
+                found.push(bridge);
+            } else if let Some(bridge) = self.known.get(name)
+                && !matches!(host::link(bridge).await, Ok(None))
+            {
+                found.push(bridge.clone());
+            }
+        }
         if found.is_empty() {
+            // The rules stay as they are, for bridges that may come back.
             return;
         }
-        let interfaces: Vec<String> = self.capture.interfaces.iter().cloned().chain(found).collect();
+        let interfaces = joined(&self.capture.interfaces, found);
         if self.plans.borrow().config().interfaces == interfaces {
             return;
         }

@@ -28,6 +28,8 @@ pub(super) struct Reloader {
     pub(super) residents: Arc<Residents>,
     /// Whether Docker is asked who its containers are.
     pub(super) knows_containers: bool,
+    /// The users who are captured, with the numbers that they had at the start.
+    pub(super) captured: Users,
     /// All that a reload does not change, as it was at the start.
     pub(super) fixed: String,
     pub(super) vitals: Arc<Vitals>,
@@ -49,7 +51,8 @@ impl Reloader {
     /// are asked again.
     async fn reload(&self, path: &Path) {
         let file = path.to_owned();
-        let read = tokio::task::spawn_blocking(move || read(&file)).await;
+        let captured = self.captured.clone();
+        let read = tokio::task::spawn_blocking(move || read(&file, &captured)).await;
         let outcome = match read {
             Ok(Ok((settings, _))) if settings.docker.is_some() && !self.knows_containers => {
                 Err("rules name containers, and nobody was asked for them at the start: restart the gate"
@@ -75,8 +78,17 @@ impl Reloader {
     }
 }
 
-/// Reads a file, and who the users are that its rules name.
-fn read(file: &Path) -> Result<(Settings, Users), Arc<str>> {
+/// Reads a file, and who the users are that its rules name. Rules for a captured user who has another number now would
+/// be for one who is not captured.
+fn read(file: &Path, captured: &Users) -> Result<(Settings, Users), Arc<str>> {
+    for (name, uid) in captured {
+        if local::number(name).ok() != Some(*uid) {
+            return Err(format!(
+                "user {name} is captured by the number {uid}, which is not its own any more: restart the gate"
+            )
+            .into());
+        }
+    }
     let checked = settings::load(file, SystemTime::now()).map_err(|error| first_line(&error.to_string()))?;
     let users = local::users(&checked.settings.policy).map_err(|error| first_line(&error.to_string()))?;
     Ok((checked.settings, users))

@@ -16,6 +16,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::timeout;
 
 use super::error::DockerError;
+use super::labels::ALLOW;
 use super::line::Line;
 use super::notice::{Notice, SUBSCRIBED};
 
@@ -78,9 +79,36 @@ impl Api {
         let question = move |id: Arc<str>| {
             let (api, of) = (api.clone(), Arc::clone(&id));
             let inspect = |docker: Docker| async move { docker.inspect_container(&of, None).await };
-            async move { (id, api.ask("inspect a container", MAX_ONE, patience, inspect).await) }.boxed()
+            async move {
+                let mut answer = api.ask("inspect a container", MAX_ONE, patience, inspect).await;
+                if let Ok(inspected) = &mut answer {
+                    api.take_grants_of_the_image(inspected, patience).await;
+                }
+                (id, answer)
+            }
+            .boxed()
         };
         stream::iter(ids).map(question).buffer_unordered(AT_ONCE).boxed()
+    }
+
+    /// Takes `namegate.allow` away where it comes from the image, or where that cannot be told: who makes an image
+    /// grants nothing. Docker shows the labels of both in one list.
+    async fn take_grants_of_the_image(&self, inspected: &mut ContainerInspectResponse, patience: Duration) {
+        let image = inspected.image.clone().unwrap_or_default();
+        let labels = inspected.config.as_mut().and_then(|config| config.labels.as_mut());
+        let Some(labels) = labels.filter(|labels| labels.contains_key(ALLOW)) else { return };
+        let question = |docker: Docker| async move { docker.inspect_image(&image).await };
+        let of_image = match self.ask("inspect an image", MAX_ONE, patience, question).await {
+            Ok(image) => image.config.and_then(|config| config.labels).and_then(|mut of| of.remove(ALLOW)),
+            Err(error) => {
+                tracing::warn!(%error, container = inspected.name, "whose label this is cannot be told: it grants nothing");
+                labels.remove(ALLOW);
+                return;
+            }
+        };
+        if of_image.as_ref() == labels.get(ALLOW) {
+            labels.remove(ALLOW);
+        }
     }
 
     /// Subscribes to what happens from now on. What happens after this returned, and a little before, comes.

@@ -49,7 +49,8 @@ pub(super) fn short(text: &str) -> &str {
     if text.len() > MAX_VALUE { OVERSIZED } else { text }
 }
 
-const ALLOW: &str = "namegate.allow";
+/// The label that is a list of names.
+pub(super) const ALLOW: &str = "namegate.allow";
 const MAX_LABELS: usize = 256;
 const MAX_BYTES: usize = 64 << 10;
 const MAX_KEY: usize = 256;

@@ -116,7 +116,15 @@ impl Picture {
     /// Takes away what holds no more after an event. Never adds anything: that takes a look.
     pub(super) fn take_away(&mut self, notice: &Notice) -> bool {
         match notice {
-            Notice::Left { container } | Notice::Renamed { container } => {
+            Notice::Renamed { container } => {
+                let Some(known) = self.containers.iter_mut().find(|known| *known.id == **container) else {
+                    return false;
+                };
+                // It is who it was; what it is called now takes a look.
+                Arc::make_mut(known).name = "".into();
+                true
+            }
+            Notice::Left { container } => {
                 let before = self.containers.len() + self.attachments.len();
                 self.containers.retain(|known| *known.id != **container);
                 self.attachments.retain(|known| *known.container != **container);

@@ -275,7 +275,8 @@ async fn a_name_that_was_taken_away_counts_no_more() {
     daemon.containers([Boxed::new(7, "shop", "10.9.0.7")]);
     daemon.script.lock().list = Some(Reply::Late(Duration::from_millis(300), Box::new(daemon.list_now())));
     daemon.event("container", "rename", &id(7), "");
-    shown(&view, Some(&[])).await;
+    // It is who it was, by no name.
+    shown(&view, Some(&[""])).await;
     shown(&view, Some(&["shop"])).await;
 }
 

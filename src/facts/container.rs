@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub struct Container {
     /// The whole identifier, 64 hex digits.
     pub id: Arc<str>,
-    /// Its name, without the slash that Docker writes in front.
+    /// Its name, without the slash that Docker writes in front. Empty: it has been renamed, and to what is not known yet.
     pub name: Arc<str>,
     /// The image, as it was asked for.
     pub image: Arc<str>,

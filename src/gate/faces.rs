@@ -109,6 +109,7 @@ impl Gate {
             | Reason::NameChanged
             | Reason::OwnAddress
             | Reason::OverLimit
+            | Reason::ClientUnknown
             | Reason::Revoked
             | Reason::UpstreamFailed => false,
         }
@@ -181,6 +182,7 @@ impl Rank {
             | Reason::Silent
             | Reason::NameChanged
             | Reason::OverLimit
+            | Reason::ClientUnknown
             | Reason::Revoked
             | Reason::UpstreamFailed => 0,
         };

@@ -25,7 +25,7 @@ use super::{
 /// What the gate says to a DNS question.
 #[derive(Debug, Clone)]
 pub struct QuestionVerdict {
-    /// `Allowed`, `ObservedOnly`, `NameNotAllowed` or `DeniedByRule`.
+    /// `Allowed`, `ObservedOnly`, `NameNotAllowed`, `DeniedByRule` or `ClientUnknown`.
     pub reason: Reason,
     /// In observe mode: the denial that was not carried out.
     pub would: Option<Reason>,
@@ -94,10 +94,13 @@ impl Gate {
     /// `None`: read the claim and ask [`Gate::decide`].
     pub fn decide_by_address(self: &Arc<Self>, flow: &Flow, now: Moment) -> Option<Decision> {
         let (policy, own) = (self.policy.load(), self.own.load());
-        if let Some(reason) = own.forbids(flow, policy.roster()) {
-            return Some(Decision::deny(reason));
+        if own.is_gate(flow) {
+            return Some(Decision::deny(Reason::OwnAddress));
         }
         let ask = own.ask(&policy, flow, now);
+        if !policy.roster().is_current(flow.client()) {
+            return Some(unknown(&ask, flow));
+        }
         self.by_address(&ask, flow, None, now).and_then(Result::ok)
     }
 
@@ -105,10 +108,13 @@ impl Gate {
     /// come while the claim was read.
     pub fn decide(self: &Arc<Self>, flow: &Flow, claim: &Claim, now: Moment) -> Decision {
         let (policy, own) = (self.policy.load(), self.own.load());
-        if let Some(reason) = own.forbids(flow, policy.roster()) {
-            return Decision::deny(reason);
+        if own.is_gate(flow) {
+            return Decision::deny(Reason::OwnAddress);
         }
         let ask = own.ask(&policy, flow, now);
+        if !policy.roster().is_current(flow.client()) {
+            return unknown(&ask, flow);
+        }
         let miss = match self.by_address(&ask, flow, claim.protocol(), now) {
             Some(Ok(decision)) => return decision,
             // Where names are read too, the missing name is what is wrong, not the missing lease.
@@ -137,8 +143,13 @@ impl Gate {
     pub fn question(&self, client: Client, name: &Name, now: Moment) -> QuestionVerdict {
         let policy = self.policy.load();
         if client == Client::NOBODY {
-            let reason = Reason::NameNotAllowed;
-            return QuestionVerdict { reason, would: None, rule: None, private: false, observes: false };
+            let observes = policy.observes(None, now.wall);
+            let (reason, would) = if observes {
+                (Reason::ObservedOnly, Some(Reason::ClientUnknown))
+            } else {
+                (Reason::ClientUnknown, None)
+            };
+            return QuestionVerdict { reason, would, rule: None, private: observes, observes };
         }
         let (mut denied, mut observed, mut allowed) = (None::<u32>, None::<u32>, None::<u32>);
         let mut private = false;
@@ -355,6 +366,11 @@ fn grant(
     decision.evidence = Some(evidence);
     decision.via = Some(via);
     decision
+}
+
+/// Refuses a flow of which it is not known whose it is.
+fn unknown(ask: &Ask<'_>, flow: &Flow) -> Decision {
+    settle(ask, flow, Denial::new(Reason::ClientUnknown, None), None, None)
 }
 
 /// Carries a denial out, or lets the flow pass when only observing.

@@ -1,4 +1,4 @@
-//! What is refused whatever rules say: connections to the gate itself, and clients that are no longer who they were.
+//! What is this machine's own: connections to the gate itself are refused whatever rules say.
 //!
 //! Must not know names or leases.
 
@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use crate::facts::{Flow, Moment, Scope, scope};
 
+use super::Policy;
 use super::verdict::Ask;
-use super::{Policy, Reason, Roster};
 
 /// What is this machine's own, and so never a destination.
 #[derive(Debug, Clone, Default)]
@@ -20,17 +20,8 @@ pub struct Own {
 }
 
 impl Own {
-    /// Whether the flow is refused whatever rules say: to the gate itself, or of a client whose address has gone to
-    /// another one meanwhile.
-    pub(super) fn forbids(&self, flow: &Flow, roster: &Roster) -> Option<Reason> {
-        if self.is_gate(flow) {
-            return Some(Reason::OwnAddress);
-        }
-        (!roster.is_current(flow.client())).then_some(Reason::Revoked)
-    }
-
     /// Whether the gate itself is dialled: what it would proxy comes back to it for ever.
-    fn is_gate(&self, flow: &Flow) -> bool {
+    pub(super) fn is_gate(&self, flow: &Flow) -> bool {
         let address = flow.destination.ip();
         self.ports.contains(&flow.destination.port())
             && (self.addresses.contains(&address)

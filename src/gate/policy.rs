@@ -50,7 +50,12 @@ pub enum PolicyFault {
 /// A compiled policy, and who its rules are for at present.
 #[derive(Debug)]
 pub struct Policy {
-    compiled: Arc<Compiled>,
+    /// The rules of the configuration.
+    base: Arc<Compiled>,
+    /// Rules that come and go; numbered after the others.
+    more: Arc<Compiled>,
+    /// All of them.
+    rules: Vec<Arc<Rule>>,
     audiences: Vec<Audience>,
     roster: Arc<Roster>,
 }
@@ -59,6 +64,8 @@ pub struct Policy {
 #[derive(Debug)]
 struct Compiled {
     rules: Vec<Arc<Rule>>,
+    /// The number of the first.
+    first: u32,
     /// For each rule: it denies everything about its names, so not even questions are answered.
     hides: Vec<bool>,
     defaults: Defaults,
@@ -82,10 +89,10 @@ struct Audience {
 }
 
 impl Compiled {
-    fn of(rules: Vec<Arc<Rule>>, defaults: Defaults) -> Self {
+    fn of(rules: Vec<Arc<Rule>>, first: u32, defaults: Defaults) -> Self {
         let mut patterns = Patterns::default();
         let (mut by_address, mut by_name) = (Reach::default(), Reach::default());
-        for (at, rule) in (0..).zip(&rules) {
+        for (at, rule) in (first..).zip(&rules) {
             for pattern in &rule.names {
                 patterns.file(pattern, at);
             }
@@ -97,7 +104,7 @@ impl Compiled {
         }
         let hides = rules.iter().map(|rule| hides_names(rule)).collect();
         let (by_address, by_name) = (by_address.finish(), by_name.finish());
-        Self { rules, hides, defaults, patterns, by_address, by_name }
+        Self { rules, first, hides, defaults, patterns, by_address, by_name }
     }
 }
 
@@ -108,28 +115,39 @@ impl Policy {
     /// # Errors
     /// All faults, not only the first.
     pub fn compile(rules: Vec<Rule>, defaults: Defaults) -> Result<Self, Vec<PolicyFault>> {
-        let compiled = Compiled::of(rules.into_iter().map(Arc::new).collect(), defaults);
+        let compiled = Compiled::of(rules.into_iter().map(Arc::new).collect(), 0, defaults);
         let faults = cover::faults(&compiled.rules, &compiled.patterns, defaults);
-        if faults.is_empty() { Ok(Self::with(Arc::new(compiled), Arc::default())) } else { Err(faults) }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let first = u32::try_from(compiled.rules.len()).unwrap_or(u32::MAX);
+        let more = Compiled::of(Vec::new(), first, defaults);
+        Ok(Self::with(Arc::new(compiled), Arc::new(more), Arc::default()))
     }
 
     /// Returns the same policy for those who are on this roster.
     #[must_use]
     pub fn among(&self, roster: Arc<Roster>) -> Self {
-        Self::with(Arc::clone(&self.compiled), roster)
+        Self::with(Arc::clone(&self.base), Arc::clone(&self.more), roster)
     }
 
-    /// Returns the policy that has these rules besides, after its own. Whether they can decide anything is not
-    /// asked: they come and go with those they are for.
+    /// Returns the policy that has these rules besides its own, after them, in place of earlier ones that it had
+    /// besides. Whether they can decide anything is not asked: they come and go with those they are for.
     #[must_use]
     pub fn and(&self, rules: impl IntoIterator<Item = Arc<Rule>>) -> Self {
-        let all = self.compiled.rules.iter().cloned().chain(rules).collect();
-        Self::with(Arc::new(Compiled::of(all, self.compiled.defaults)), Arc::clone(&self.roster))
+        let more = Compiled::of(rules.into_iter().collect(), self.more.first, self.base.defaults);
+        Self::with(Arc::clone(&self.base), Arc::new(more), Arc::clone(&self.roster))
     }
 
-    fn with(compiled: Arc<Compiled>, roster: Arc<Roster>) -> Self {
-        let audiences = compiled.rules.iter().map(|rule| Audience::of(rule, &roster)).collect();
-        Self { compiled, audiences, roster }
+    fn with(base: Arc<Compiled>, more: Arc<Compiled>, roster: Arc<Roster>) -> Self {
+        let rules: Vec<Arc<Rule>> = base.rules.iter().chain(&more.rules).cloned().collect();
+        let audiences = rules.iter().map(|rule| Audience::of(rule, &roster)).collect();
+        Self { base, more, rules, audiences, roster }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Compiled> {
+        let more = Some(&*self.more).filter(|more| !more.rules.is_empty());
+        std::iter::once(&*self.base).chain(more)
     }
 
     /// Returns who there is.
@@ -139,16 +157,16 @@ impl Policy {
 
     /// Returns the rules in their order.
     pub fn rules(&self) -> &[Arc<Rule>] {
-        &self.compiled.rules
+        &self.rules
     }
 
     /// Returns the defaults.
     pub fn defaults(&self) -> Defaults {
-        self.compiled.defaults
+        self.base.defaults
     }
 
     pub(super) fn rule(&self, at: u32) -> Option<&Arc<Rule>> {
-        self.compiled.rules.get(usize::try_from(at).ok()?)
+        self.rules.get(usize::try_from(at).ok()?)
     }
 
     /// Calls `found` for every rule that names the name, is for the client and in force; a rule may be
@@ -160,19 +178,23 @@ impl Policy {
         wall: SystemTime,
         mut found: impl FnMut(u32, &Rule),
     ) {
-        self.compiled.patterns.matching(name, |at| {
-            if let Some(rule) = self.speaking_to(at, client, wall) {
-                found(at, rule);
-            }
-        });
+        for part in self.parts() {
+            part.patterns.matching(name, |at| {
+                if let Some(rule) = self.speaking_to(at, client, wall) {
+                    found(at, rule);
+                }
+            });
+        }
     }
 
     /// Whether an allow rule names the name, whoever it is for.
     pub(super) fn allows_somebody(&self, name: &Name) -> bool {
         let mut found = false;
-        self.compiled.patterns.matching(name, |at| {
-            found |= self.rule(at).is_some_and(|rule| rule.action == Action::Allow);
-        });
+        for part in self.parts() {
+            part.patterns.matching(name, |at| {
+                found |= self.rule(at).is_some_and(|rule| rule.action == Action::Allow);
+            });
+        }
         found
     }
 
@@ -182,29 +204,31 @@ impl Policy {
         match at.and_then(|at| self.rule(at)) {
             Some(rule) if rule.mode == Some(Mode::Enforce) => false,
             Some(rule) if rule.mode == Some(Mode::Observe) && ahead(rule.until) => true,
-            Some(_) | None => {
-                self.compiled.defaults.mode == Mode::Observe && ahead(self.compiled.defaults.until)
-            }
+            Some(_) | None => self.base.defaults.mode == Mode::Observe && ahead(self.base.defaults.until),
         }
     }
 
     pub(super) fn permits_ech(&self, rule: &Rule) -> bool {
-        rule.ech.unwrap_or(self.compiled.defaults.ech) == Ech::Allow
+        rule.ech.unwrap_or(self.base.defaults.ech) == Ech::Allow
     }
 
     /// Whether it is a deny rule without a way round: then not even the addresses may be learnt.
     pub(super) fn hides_names(&self, at: u32) -> bool {
-        usize::try_from(at).is_ok_and(|at| self.compiled.hides.get(at).copied().unwrap_or(false))
+        let (part, at) = match at.checked_sub(self.more.first) {
+            Some(at) => (&self.more, at),
+            None => (&self.base, at),
+        };
+        usize::try_from(at).is_ok_and(|at| part.hides.get(at).copied().unwrap_or(false))
     }
 
     /// Whether there are address rules at all.
     pub(super) fn has_address_rules(&self) -> bool {
-        !self.compiled.by_address.is_empty()
+        self.parts().any(|part| !part.by_address.is_empty())
     }
 
     /// Whether an address rule could serve anybody at the port.
     pub(super) fn has_address_rules_at(&self, port: u16) -> bool {
-        !self.compiled.by_address.rules(port).is_empty()
+        self.parts().any(|part| !part.by_address.rules(port).is_empty())
     }
 
     /// Returns one address rule of each kind that could serve the client at the port.
@@ -215,13 +239,14 @@ impl Policy {
         protocol: Option<Protocol>,
         wall: SystemTime,
     ) -> impl Iterator<Item = (u32, &Rule)> {
-        self.reaching(&self.compiled.by_address, client, port, wall)
+        self.parts()
+            .flat_map(move |part| self.reaching(&part.by_address, client, port, wall))
             .filter(move |(_, rule)| permits_protocol(rule, protocol))
     }
 
     /// Whether a rule that reads names could serve the client at the port.
     pub(super) fn reads_names(&self, client: Client, port: u16, wall: SystemTime) -> bool {
-        self.reaching(&self.compiled.by_name, client, port, wall).next().is_some()
+        self.parts().any(|part| self.reaching(&part.by_name, client, port, wall).next().is_some())
     }
 
     fn reaching<'a>(
@@ -241,13 +266,13 @@ impl Policy {
     /// Returns the rule when it is for the client and in force.
     fn speaking_to(&self, at: u32, client: Client, wall: SystemTime) -> Option<&Rule> {
         let at = usize::try_from(at).ok()?;
-        let rule = self.compiled.rules.get(at)?;
+        let rule = self.rules.get(at)?;
         let ended = match rule.mode {
             // Then `until` ends the observing, not the rule.
             Some(Mode::Observe) => false,
             Some(Mode::Enforce) | None => rule.until.is_some_and(|until| wall >= until),
         };
-        (!ended && self.audiences.get(at)?.contains(client, &self.roster)).then_some(rule)
+        (!ended && self.audiences.get(at)?.contains(client, &rule.clients, &self.roster)).then_some(rule)
     }
 }
 
@@ -290,7 +315,7 @@ impl Audience {
         }
     }
 
-    fn contains(&self, client: Client, roster: &Roster) -> bool {
+    fn contains(&self, client: Client, matches: &[ClientMatch], roster: &Roster) -> bool {
         if self.everyone {
             return true;
         }
@@ -303,6 +328,6 @@ impl Audience {
         };
         by_itself
             || self.members.binary_search(&client).is_ok()
-            || (self.suspects && roster.is_suspect(client))
+            || (self.suspects && roster.is_suspect(client, matches))
     }
 }

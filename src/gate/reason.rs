@@ -39,6 +39,8 @@ pub enum Reason {
     OwnAddress,
     /// A limit of connections, bytes or questions was reached.
     OverLimit,
+    /// It is not known whose it is: the socket is closed already, or the address has gone to another client.
+    ClientUnknown,
     /// The policy changed under an open flow.
     Revoked,
     /// Allowed, but the server could not be reached.
@@ -47,7 +49,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Allowed,
         Self::Resolved,
         Self::ObservedOnly,
@@ -65,6 +67,7 @@ impl Reason {
         Self::NameChanged,
         Self::OwnAddress,
         Self::OverLimit,
+        Self::ClientUnknown,
         Self::Revoked,
         Self::UpstreamFailed,
     ];
@@ -89,6 +92,7 @@ impl Reason {
             Self::NameChanged => "name_changed",
             Self::OwnAddress => "own_address",
             Self::OverLimit => "over_limit",
+            Self::ClientUnknown => "client_unknown",
             Self::Revoked => "revoked",
             Self::UpstreamFailed => "upstream_failed",
         }

@@ -131,7 +131,8 @@ impl Roster {
     pub fn container(&self, client: Client) -> Option<&Arc<Container>> {
         let Client::At(address, life) = client else { return None };
         let resident = self.residents.get(&address).filter(|resident| resident.life == life)?;
-        resident.container.as_ref().filter(|_| self.is_sure())
+        // One that is being renamed may be any of those whom rules name.
+        resident.container.as_ref().filter(|container| self.is_sure() && !container.name.is_empty())
     }
 
     /// Whether a container may be at this address that is not known yet.
@@ -142,19 +143,25 @@ impl Roster {
                 || (self.limbo.is_some() && self.residents.contains_key(&address)))
     }
 
-    /// Whether a client may be a container without being known as one: then rules that deny something to containers
-    /// are for it too.
-    pub(super) fn is_suspect(&self, client: Client) -> bool {
+    /// Whether a client may be one of these containers without being known as such: then a rule that denies them
+    /// something is for it too.
+    ///
+    /// One that is meant by its whole identifier is at its last known addresses, or uses one of the link alone; of
+    /// another it is not known which it will be.
+    pub(super) fn is_suspect(&self, client: Client, matches: &[ClientMatch]) -> bool {
         let Client::At(address, _) = client else { return false };
-        if self.subnets.is_empty() && self.residents.is_empty() {
+        if self.subnets.is_empty() && self.residents.is_empty() || self.container(client).is_some() {
             return false;
         }
-        let of_containers = || {
-            self.residents.contains_key(&address)
-                || scope(address) == Scope::LinkLocal
-                || self.subnets.iter().any(|subnet| subnet.contains(&address))
-        };
-        self.container(client).is_none() && of_containers()
+        let resident = self.residents.get(&address);
+        if scope(address) == Scope::LinkLocal {
+            return true;
+        }
+        if matches.iter().filter(|one| one.is_of_containers()).all(ClientMatch::is_identifier) {
+            let last = resident.and_then(|resident| resident.container.as_ref());
+            return last.is_some_and(|last| matches.iter().any(|one| one.means(last)));
+        }
+        resident.is_some() || self.subnets.iter().any(|subnet| subnet.contains(&address))
     }
 
     /// Returns every client that a rule means besides those that its networks and user numbers mean, sorted.
@@ -220,10 +227,18 @@ impl ClientMatch {
         }
     }
 
+    /// Whether it means one container by its whole identifier.
+    fn is_identifier(&self) -> bool {
+        match self {
+            Self::Container(text) => text.len() == ID,
+            Self::Label { .. } | Self::Service(_) | Self::Net(_) | Self::User(_) | Self::UserName(_) => false,
+        }
+    }
+
     fn means(&self, container: &Container) -> bool {
         match self {
             // A whole identifier is one, whatever another container is called.
-            Self::Container(text) if text.len() == ID => *text == container.id,
+            Self::Container(text) if self.is_identifier() => *text == container.id,
             Self::Container(text) => {
                 *text == container.name || (text.len() >= SHORT_ID && container.id.starts_with(&**text))
             }
@@ -349,7 +364,8 @@ mod tests {
         let subnets: Arc<[IpNet]> = ["10.0.0.0/24".parse().unwrap()].into();
         let there = [container(1, "x", &["10.0.0.2", "192.0.2.9"])];
         let roster = Roster::default().within(subnets).succeed(&there, at(1));
-        let suspect = |roster: &Roster, text: &str| roster.is_suspect(roster.client_at(ip(text)));
+        let by_name = [ClientMatch::Container("c1".into())];
+        let suspect = |roster: &Roster, text: &str| roster.is_suspect(roster.client_at(ip(text)), &by_name);
         assert!(roster.may_be_new(ip("10.0.0.3")) && !roster.may_be_new(ip("10.0.0.2")));
         assert!(!roster.may_be_new(ip("192.0.2.8")) && !roster.may_be_new(ip("fe80::2")));
         assert!(roster.suspend().may_be_new(ip("192.0.2.9")));
@@ -362,12 +378,26 @@ mod tests {
         ] {
             assert_eq!(suspect(&roster, text), expected, "{text}");
         }
-        assert!(!roster.is_suspect(Client::User(0)));
+        assert!(!roster.is_suspect(Client::User(0), &by_name));
         let limbo = roster.suspend();
         assert!(suspect(&limbo, "10.0.0.2") && suspect(&limbo, "192.0.2.9"), "nobody is sure now");
         let gone = roster.succeed([], at(2));
         assert!(suspect(&gone, "192.0.2.9"), "somebody else may have it");
         assert!(!suspect(&Roster::default(), "fe80::2"), "nobody keeps a roster");
+        // By its whole identifier it is nobody else, known or not.
+        let both = [container(1, "x", &["10.0.0.2"]), container(2, "x", &["10.0.0.4"])];
+        let roster = Roster::default().within(["10.0.0.0/24".parse().unwrap()].into()).succeed(&both, at(1));
+        let whole = [ClientMatch::Container(format!("{:064x}", 1).into())];
+        let suspect = |roster: &Roster, text: &str| roster.is_suspect(roster.client_at(ip(text)), &whole);
+        let limbo = roster.suspend();
+        for (text, sure, unsure) in [
+            ("10.0.0.2", false, true),
+            ("10.0.0.4", false, false),
+            ("10.0.0.9", false, false),
+            ("fe80::2", true, true),
+        ] {
+            assert_eq!((suspect(&roster, text), suspect(&limbo, text)), (sure, unsure), "{text}");
+        }
     }
 
     #[test]

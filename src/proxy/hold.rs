@@ -183,6 +183,7 @@ fn worth_waiting(decision: &Decision, by_address: bool) -> bool {
         | Reason::NameChanged
         | Reason::OwnAddress
         | Reason::OverLimit
+        | Reason::ClientUnknown
         | Reason::Revoked
         | Reason::UpstreamFailed => false,
     }

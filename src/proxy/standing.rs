@@ -47,6 +47,7 @@ impl Refusal {
             | Reason::ProtocolNotAllowed
             | Reason::OwnAddress
             | Reason::OverLimit
+            | Reason::ClientUnknown
             | Reason::Revoked
             | Reason::UpstreamFailed => Ending::Revoked,
         }

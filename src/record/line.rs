@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::facts::{Client, Flow, Moment, Name, Tick, Via};
@@ -19,6 +20,10 @@ use super::{
 
 /// The ECS release whose field names are used.
 const ECS: &str = "8.11.0";
+
+/// Bytes of a container's labels that are written, ours and those of Compose first: a line for each question must not
+/// be as long as a stranger likes.
+const LABELS: usize = 2_048;
 
 /// Appends the line of an event, its newline included.
 pub(super) fn write(event: &Event, out: &mut Vec<u8>) {
@@ -274,11 +279,24 @@ fn origin(root: &mut Object<'_>, client: Client, origin: &Origin) {
             inner.text("id", &container.id);
             inner.text("name", &container.name);
             inner.object("image", |inner| inner.text("name", &container.image));
+            let size = |(key, value): &(Arc<str>, Arc<str>)| key.len() + value.len();
+            let mut room = LABELS;
+            let fits = |label: &&(Arc<str>, Arc<str>)| {
+                let left = room.checked_sub(size(label));
+                room = left.unwrap_or(0);
+                left.is_some()
+            };
+            let mut written = 0;
             inner.object("labels", |inner| {
-                for (key, value) in &container.labels {
+                for (key, value) in container.labels.iter().take_while(fits) {
                     inner.pair(key, value);
+                    written += 1;
                 }
             });
+            if written < container.labels.len() {
+                let left = container.labels.len() - written;
+                inner.number("labels_left_out", u64::try_from(left).unwrap_or(u64::MAX));
+            }
         });
     }
     if let Some(process) = &origin.process {

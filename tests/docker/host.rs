@@ -175,6 +175,21 @@ fn containers_are_known_by_name_and_label_and_their_own_labels_are_rules() {
         );
         assert!(events("close").iter().all(|line| line["container"]["name"].is_string()));
 
+        // Who makes an image grants nothing.
+        world.must(
+            "printf 'FROM namegate-test-app\\nLABEL namegate.allow=www.example.com\\n' | docker build -q -t namegate-test-grant -",
+        );
+        let image = |name: &str, options: &str| {
+            world.must(&format!(
+                "docker run -d --name {name} --network egress --dns 10.8.0.1 {options} namegate-test-grant /bin/sleep 600"
+            ));
+        };
+        image("selfgrant", "");
+        image("granted", "--label namegate.allow=example.com");
+        assert!(!curl(world, "selfgrant", "https://www.example.com/").greeted());
+        assert!(curl(world, "selfgrant", "https://www.example.net/").greeted());
+        assert!(curl(world, "granted", "https://example.com/").greeted());
+
         // The bypasses, from a container that may reach something.
         gate.refused("web", "https://203.0.113.66/ -k", "nameless");
         gate.refused("web", &forged("example.com", "203.0.113.66"), "address_not_observed");
@@ -367,6 +382,7 @@ fn while_docker_is_silent_rules_for_containers_are_for_nobody() {
             relay.wait().unwrap();
             fs::remove_file("/run/world/relay.sock").unwrap();
         };
+        start(world, "bad", "--label namegate.allow=*.com");
         let first = relay();
         let gate = Gate::start_by(world, "/run/world/relay.sock", RULES);
         assert!(curl(world, "web", "https://example.com/").greeted());
@@ -375,7 +391,10 @@ fn while_docker_is_silent_rules_for_containers_are_for_nobody() {
             fs::read_to_string(LOG).unwrap_or_default().contains("does not answer")
         });
         gate.refused("web", &forged("example.com", "203.0.113.10"), "name_not_allowed");
+        let began = Instant::now();
         assert!(curl(world, "web", "https://www.example.net/").greeted(), "the rule for everybody goes on");
+        assert!(began.elapsed() < Duration::from_millis(1_500), "at once: {:?}", began.elapsed());
+        gate.refused("bad", &forged("www.example.net", "203.0.113.12"), "denied_by_rule");
         let second = relay();
         wait_until("it is known again", Duration::from_secs(10), || {
             fs::read_to_string(LOG).unwrap_or_default().contains("answers again")
