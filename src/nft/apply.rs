@@ -48,7 +48,7 @@ impl Installed {
     ///
     /// # Errors
     ///
-    /// Loading failed: nothing changed, and what an earlier run left in the table still refuses. Or the
+    /// Loading failed: nothing changed, and what an earlier run left, table and fences, still refuses. Or the
     /// kernel holds something else than was loaded: that stays.
     pub async fn apply(kernel: Arc<dyn Netfilter>, plan: &Plan) -> Result<Self, NftError> {
         let installed = Self::load(Arc::clone(&kernel), Ruleset::of(plan)).await?;
@@ -64,15 +64,8 @@ impl Installed {
     ///
     /// As [`Installed::apply`].
     pub async fn load(kernel: Arc<dyn Netfilter>, ruleset: Ruleset) -> Result<Self, NftError> {
-        match load(&*kernel, &ruleset).await {
-            Ok((baseline, steering)) => Ok(Self { kernel, ruleset, baseline, steering }),
-            Err(error) => {
-                if !matches!(error, NftError::ReadBack { .. }) {
-                    let _ = kernel.unsteer(Some(ruleset.pieces)).await;
-                }
-                Err(error)
-            }
-        }
+        let (baseline, steering) = load_or_undo(&*kernel, &ruleset, &[]).await?;
+        Ok(Self { kernel, ruleset, baseline, steering })
     }
 
     /// Returns what was loaded.
@@ -121,15 +114,7 @@ impl Installed {
     ///
     /// As [`Installed::apply`]; the old ruleset stays in force.
     pub async fn exchange(&mut self, ruleset: Ruleset) -> Result<(), NftError> {
-        match load(&*self.kernel, &ruleset).await {
-            Ok((baseline, steering)) => (self.baseline, self.steering) = (baseline, steering),
-            Err(error) => {
-                if !matches!(error, NftError::ReadBack { .. }) {
-                    let _ = self.kernel.unsteer(Some(without(ruleset.pieces, &self.ruleset.pieces))).await;
-                }
-                return Err(error);
-            }
-        }
+        (self.baseline, self.steering) = load_or_undo(&*self.kernel, &ruleset, &self.ruleset.pieces).await?;
         let old = std::mem::replace(&mut self.ruleset, ruleset);
         if old.table != self.ruleset.table {
             self.kernel.load(&removal(old.family, &old.table)).await?;
@@ -177,6 +162,24 @@ pub async fn remove_leftovers(kernel: &dyn Netfilter, table: &str) -> Result<Lef
     }
     let [(_, table), (_, pins)] = there;
     Ok(Leftovers { table, pins, steering: kernel.unsteer(None).await? })
+}
+
+/// Loads, or leaves policy routing as it was. A fence that stood before is never taken down: it may be all that is left
+/// of an earlier run. Nor is one of the rules that stay in force, should somebody have taken it away.
+async fn load_or_undo(
+    kernel: &dyn Netfilter,
+    ruleset: &Ruleset,
+    in_force: &[Piece],
+) -> Result<(String, Steering), NftError> {
+    let before: Vec<Piece> = kernel.steered().await?.into_iter().map(|(_, piece)| piece).collect();
+    let loaded = load(kernel, ruleset).await;
+    if let Err(error) = &loaded
+        && !matches!(error, NftError::ReadBack { .. })
+    {
+        let added = without(without(ruleset.pieces.clone(), &before), in_force);
+        let _ = kernel.unsteer(Some(added)).await;
+    }
+    loaded
 }
 
 /// Policy routing comes first: a mark without a way home only costs the packet, and the fence stands before
@@ -261,6 +264,30 @@ mod tests {
         assert_eq!(kernel.pieces(), [Piece::Home, Piece::Fence("br1".to_owned())]);
         installed.replace(&plan(&["br1"], Form::Redirect)).await.expect("replace");
         assert_eq!(kernel.pieces(), [Piece::Fence("br1".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn a_fence_that_an_earlier_run_left_stands_when_the_next_start_fails() {
+        let kernel = Arc::new(Scripted::default());
+        let fence = || Piece::Fence("br0".to_owned());
+        drop(Installed::apply(kernel.clone(), &plan(&["br0"], Form::Redirect)).await.expect("apply"));
+        kernel.forget("namegate");
+        kernel.refuse_next_load();
+        let failed = Installed::apply(kernel.clone(), &plan(&["br0", "br1"], Form::Tproxy)).await;
+        assert!(matches!(failed, Err(NftError::Refused { .. })));
+        assert_eq!(kernel.pieces(), [fence()], "what this start added is gone, and nothing else");
+
+        let mut installed =
+            Installed::apply(kernel.clone(), &plan(&["br1"], Form::Redirect)).await.expect("apply");
+        kernel.steer(vec![fence()]).await.expect("steer");
+        kernel.forget("namegate");
+        kernel.refuse_next_load();
+        installed.replace(&plan(&["br0"], Form::Tproxy)).await.expect_err("refused");
+        assert_eq!(kernel.pieces(), [fence(), Piece::Fence("br1".to_owned())]);
+        kernel.unsteer(Some(vec![Piece::Fence("br1".to_owned())])).await.expect("unsteer");
+        kernel.refuse_next_load();
+        installed.restore().await.expect_err("refused");
+        assert_eq!(kernel.pieces(), [fence(), Piece::Fence("br1".to_owned())], "the fence at least is back");
     }
 
     #[tokio::test]
