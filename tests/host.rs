@@ -292,6 +292,52 @@ fn a_captured_user_reaches_services_of_this_host_and_nothing_else() {
     }
 }
 
+#[test]
+fn dockers_resolver_is_asked_by_nobody_but_the_gate() {
+    if !as_root("dockers_resolver_is_asked_by_nobody_but_the_gate") {
+        return;
+    }
+    world();
+    // As Docker makes it in a container: the resolver of root waits at a port of its own, which everybody finds in
+    // /proc/net/udp, and port 53 leads there.
+    let streams = TcpListener::bind("127.0.0.11:0").expect("bind");
+    let place = streams.local_addr().expect("local").to_string();
+    answer_in_the_background(&place, "docker");
+    answer_in_the_background(&format!("127.0.0.1:{DNS}"), "gate");
+    sh(&format!(
+        "nft add table ip nat; nft add chain ip nat out '{{ type nat hook output priority -100; }}'
+         nft add rule ip nat out ip daddr 127.0.0.11 udp dport 53 dnat to {place}"
+    ));
+    for who in [these(&[APP]), Locals::AllButGate] {
+        sh("nft delete table inet namegate 2>/dev/null || true");
+        let mut open = call(APP, &place).expect("before the rules");
+        let _accepted = streams.accept().expect("accept");
+        let asking = as_user(APP, || UdpSocket::bind("127.0.0.1:0").expect("bind"));
+        asking.set_read_timeout(Some(Duration::from_millis(300))).expect("timeout");
+        for early in ["127.0.0.11:53", &place] {
+            asking.send_to(b"question", early).expect("before the rules");
+            asking.recv_from(&mut [0; 64]).expect("answered before the rules");
+        }
+        let _installed = apply(who);
+        let mapped = place.replace("127.0.0.11", "[::ffff:127.0.0.11]");
+        for target in [&place, &mapped] {
+            assert_refused(APP, target);
+            ask(APP, target).expect_err(target);
+        }
+        for late in ["127.0.0.11:53", &place] {
+            let _ = asking.send_to(b"question", late);
+            asking.recv_from(&mut [0; 64]).expect_err("an exchange from before the rules");
+        }
+        let _ = open.write_all(b"question");
+        open.set_read_timeout(Some(Duration::from_secs(2))).expect("timeout");
+        open.read(&mut [0; 8]).expect_err("reset");
+        assert_eq!(ask(APP, "127.0.0.11:53").as_deref(), Ok("gate 1000"));
+        for target in ["127.0.0.11:53", &place] {
+            assert_eq!(ask(0, target).as_deref(), Ok("docker 0"), "{target}");
+        }
+    }
+}
+
 /// Tries all there is as the captured user, with nobody listening.
 fn assault() {
     for target in [

@@ -3,7 +3,7 @@
 //! Must not know how rules are written or sockets served.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::dns::Upstream;
 use crate::gate::{ClientMatch, Policy};
-use crate::nft::{CaptureConfig, Cgroup, Form, Locals, Plan, PlanError};
+use crate::nft::{CaptureConfig, Cgroup, DOCKER_RESOLVER, Form, Locals, Plan, PlanError};
 use crate::settings::{LocalSettings, LocalWho, Settings};
 use crate::sys::cgroup::{Change, Group, Groups};
 
@@ -201,9 +201,6 @@ fn check_resolver(upstreams: &[Upstream], gate: u32) -> Result<(), Error> {
         None => Ok(()),
     }
 }
-
-/// Where Docker answers the containers of its own networks (Docker manual, "Networking overview", "DNS services").
-const DOCKER_RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// From a try to put rules in force to the next.
 const RETRY: Duration = Duration::from_secs(1);

@@ -2,8 +2,11 @@
 //!
 //! Only what is positively matched is captured (`!=` matches nothing where there is no owner to look at), and
 //! every chain that captured packets come through ends in a refusal: what was not translated does not leave.
-//! Services of this host itself stay reachable, except that no resolver of its own may be asked: port 53
-//! leads to the gate wherever it is addressed. Pure text: must not know what users and groups are called.
+//! Services of this host itself stay reachable, except those that answer questions for others: port 53 leads to the
+//! gate wherever it is addressed, and nothing else is heard at the address of Docker's resolver. A resolver of another
+//! kind, at a port of its own, is a service like any. Pure text: must not know what users and groups are called.
+
+use std::net::Ipv4Addr;
 
 use super::plan::{CaptureConfig, DNS_PORT, DnsCapture, PlanError};
 use super::ruleset::{Chain, NEIGHBOURS, port_set};
@@ -133,6 +136,7 @@ fn held(local: &LocalConfig) -> Chain {
     let mut held = Chain::called("held");
     held.rule(REPLIES);
     held.rule(format!("{QUERY} accept"));
+    held.rule(to_docker());
     // Opened before these rules were, so never translated.
     held.rule(format!("meta l4proto tcp {ELSEWHERE} ct state established ct status & dnat == 0 goto refuse"));
     held.rule(format!("{} fib daddr type local goto refuse", doors(local)));
@@ -159,6 +163,7 @@ fn leaving(local: &LocalConfig) -> Chain {
     leaving.rules(LOOPBACKS.map(|loopback| format!("{loopback} ct status dnat {} accept", doors(local))));
     // A question that was not translated: its exchange is older than these rules.
     leaving.rule(format!("{QUERY} goto refuse"));
+    leaving.rule(to_docker());
     leaving.rule(format!("{} fib daddr type local goto refuse", doors(local)));
     leaving.rule("fib daddr type local accept");
     leaving.rule(NEIGHBOURS);
@@ -178,6 +183,15 @@ fn inward(local: &LocalConfig) -> Chain {
 fn doors(local: &LocalConfig) -> String {
     format!("meta l4proto {{ tcp, udp }} th dport {}", port_set(&[local.proxy_port, local.dns_port]))
 }
+
+/// Docker's resolver waits at a port that is told in `/proc/net/udp`, behind a translation of port 53, and asks as root.
+/// What is left for it when port 53 is led away would ask it directly, or goes on with an exchange from before.
+fn to_docker() -> String {
+    format!("ip daddr {DOCKER_RESOLVER} goto refuse")
+}
+
+/// Where Docker answers the containers of its own networks (Docker manual, "Networking overview", "DNS services").
+pub const DOCKER_RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
 /// Says that a connection is the gate's own: "NGL". Set on the connection, not on packets, which processes can
 /// mark by themselves.

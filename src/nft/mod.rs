@@ -26,7 +26,7 @@ pub use compare::{Difference, compare};
 pub use error::NftError;
 pub use host::{Facts, choose, objections, suggested};
 pub use inside::inside;
-pub use local::{Cgroup, LocalConfig, Locals};
+pub use local::{Cgroup, DOCKER_RESOLVER, LocalConfig, Locals};
 pub use netfilter::{Netfilter, Nft, NftVersion, Pending, loader};
 pub use others::{BaseChain, Known, Mention};
 pub use pins::{Binding, Pins};

@@ -44,6 +44,16 @@ fn a_service_in_the_gates_own_namespace_reaches_what_the_rules_allow() {
             assert!(ask("example.com").contains("203.0.113.10"), "{server}");
             assert!(ask("www.example.net").contains("REFUSED"), "{server}");
         }
+        // Docker's own resolver, which asks as root, at the ports where it waits for what is led there.
+        for (list, transport) in [("udp", "+notcp"), ("tcp", "+tcp")] {
+            let list = project.run("shop", &format!("cat /proc/net/{list}")).out;
+            let mut places = list.lines().filter_map(|line| line.split_whitespace().nth(1));
+            let port = places.find_map(|place| place.strip_prefix("0B00007F:")).expect("Docker's resolver");
+            let port = u16::from_str_radix(port, 16).expect("a port");
+            let dig = format!("dig @127.0.0.11 -p {port} {transport} +tries=1 +time=1 example.com");
+            let run = project.run("shop", &dig);
+            assert!(run.code != 0 && !run.out.contains("203.0.113.10"), "{run:?}");
+        }
         for port in [443, 9999] {
             let run =
                 project.run("shop", &format!("dig @203.0.113.66 -p {port} +tries=1 +time=1 example.com"));
