@@ -61,7 +61,7 @@ impl Keeper {
                 biased;
                 () = cancel.cancelled() => return,
                 Ok(()) = self.wanted.changed() => Wake::Wanted,
-                changes = next_group(&mut self.local) => Wake::Groups(changes),
+                renewed = next_group(&mut self.local) => Wake::Groups(renewed),
                 change = next_change(&mut self.monitor) => Wake::Told(change),
                 _ = every.tick() => Wake::Look,
             };
@@ -133,31 +133,24 @@ impl Keeper {
         self.tell(replaced).await;
     }
 
-    async fn follow_groups(&mut self, renewed: std::io::Result<bool>) {
+    async fn follow_groups(&mut self, renewed: bool) {
         let Some(local) = &mut self.local else { return };
-        match renewed {
-            Err(error) => {
-                tracing::error!(%error, "control groups can no longer be watched: one that is made anew is not captured");
-                local.give_up();
-            }
-            Ok(false) => {
-                tracing::warn!("a captured control group is gone; it is captured again when it comes back");
-                self.log.record(ruleset("cgroup_gone", &self.installed)).await;
-            }
-            Ok(true) => {
-                let replaced = match local.plan() {
-                    Some(Ok(plan)) => replace(&mut self.installed, &self.vitals, plan).await,
-                    Some(Err(error)) => Err(error.into()),
-                    None => return,
-                };
-                match replaced {
-                    Ok(()) => local.settle(),
-                    Err(_) => local.retry(),
-                }
-                self.log.record(ruleset("cgroup_anew", &self.installed)).await;
-                self.tell(replaced).await;
-            }
+        if !renewed {
+            tracing::warn!("a captured control group is gone; it is captured again when it comes back");
+            self.log.record(ruleset("cgroup_gone", &self.installed)).await;
+            return;
         }
+        let replaced = match local.plan() {
+            Some(Ok(plan)) => replace(&mut self.installed, &self.vitals, plan).await,
+            Some(Err(error)) => Err(error.into()),
+            None => return,
+        };
+        match replaced {
+            Ok(()) => local.settle(),
+            Err(_) => local.retry(),
+        }
+        self.log.record(ruleset("cgroup_anew", &self.installed)).await;
+        self.tell(replaced).await;
     }
 
     async fn tell(&self, done: Result<(), NftError>) {
@@ -181,7 +174,7 @@ async fn replace(installed: &mut Installed, vitals: &Vitals, plan: Plan) -> Resu
 
 enum Wake {
     Wanted,
-    Groups(std::io::Result<bool>),
+    Groups(bool),
     Told(Option<Change>),
     Look,
 }
@@ -199,7 +192,7 @@ async fn next_change(monitor: &mut Option<Monitor>) -> Option<Change> {
     }
 }
 
-async fn next_group(local: &mut Option<Local>) -> std::io::Result<bool> {
+async fn next_group(local: &mut Option<Local>) -> bool {
     match local {
         Some(local) => local.changed().await,
         None => std::future::pending().await,

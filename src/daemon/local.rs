@@ -2,12 +2,11 @@
 //!
 //! Must not know how rules are written or sockets served.
 
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
 use crate::dns::Upstream;
 use crate::gate::{ClientMatch, Policy};
@@ -31,8 +30,6 @@ pub(super) struct Local {
     waiting: Vec<Change>,
     /// When the rules are tried again for them.
     again: Option<Instant>,
-    /// The kernel no longer tells of groups.
-    deaf: bool,
 }
 
 impl Local {
@@ -60,16 +57,7 @@ impl Local {
                 }
             }
         }
-        Ok(Some(Self {
-            settings: local,
-            users,
-            groups,
-            rest: None,
-            gate,
-            waiting: Vec::new(),
-            again: None,
-            deaf: false,
-        }))
+        Ok(Some(Self { settings: local, users, groups, rest: None, gate, waiting: Vec::new(), again: None }))
     }
 
     /// Returns the ports of the listeners: TCP, DNS.
@@ -100,27 +88,27 @@ impl Local {
         Some(Plan::new(self.with(rest), *form))
     }
 
-    /// Waits until a captured group is removed (false), or made anew and needs new rules (true).
-    ///
-    /// # Errors
-    /// Groups can no longer be watched.
-    pub(super) async fn changed(&mut self) -> io::Result<bool> {
-        if let Some(again) = self.again {
-            sleep_until(again).await;
-            return Ok(true);
-        }
-        let Some(groups) = self.groups.as_mut().filter(|_| !self.deaf) else {
-            return std::future::pending().await;
+    /// Waits until a captured group is removed (false), or made anew and needs new rules (true). Those that have waited
+    /// too long for theirs are told again, and meanwhile others are watched and stopped as ever.
+    pub(super) async fn changed(&mut self) -> bool {
+        let Some(groups) = &mut self.groups else { return std::future::pending().await };
+        let changes = match self.again {
+            Some(again) => match timeout_at(again, groups.changes()).await {
+                Ok(changes) => changes,
+                Err(_) => return true,
+            },
+            None => groups.changes().await,
         };
-        let changes = groups.changes().await?;
         let anew = |change: &Change| match change {
             Change::Anew { .. } => true,
             Change::Gone { .. } => false,
         };
         let renewed = changes.iter().any(anew);
         self.waiting.extend(changes.into_iter().filter(anew));
-        self.again = renewed.then(|| Instant::now() + RETRY);
-        Ok(renewed)
+        if renewed {
+            self.again = Some(Instant::now() + RETRY);
+        }
+        renewed
     }
 
     /// The rules are in force for every group that there is: they may run.
@@ -132,11 +120,6 @@ impl Local {
     /// The rules could not be put in force: they are tried again.
     pub(super) fn retry(&mut self) {
         self.again = Some(Instant::now() + RETRY);
-    }
-
-    /// Watches groups no longer. Those that were there stay held, for their rules.
-    pub(super) fn give_up(&mut self) {
-        self.deaf = true;
     }
 }
 

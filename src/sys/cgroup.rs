@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{Mode, OFlags};
 use tokio::io::unix::AsyncFd;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{descriptors, mounts};
 
@@ -95,6 +95,8 @@ pub struct Groups {
     held: Vec<Held>,
     /// Tells of folders that come and go.
     watch: AsyncFd<OwnedFd>,
+    /// Whether the last look failed, which is told once.
+    troubled: bool,
 }
 
 #[derive(Debug)]
@@ -137,7 +139,7 @@ impl Groups {
             };
             held.push(Held { path: path.clone(), lives: vec![life], gone: false });
         }
-        let groups = Self { root, held, watch: descriptors::readable(watch)? };
+        let groups = Self { root, held, watch: descriptors::readable(watch)?, troubled: false };
         groups.watch_folders()?;
         Ok(groups)
     }
@@ -153,32 +155,43 @@ impl Groups {
         self.held.iter().flat_map(of).collect()
     }
 
-    /// Waits until a group is removed or made anew. The new one stands still until its change is dropped.
-    ///
-    /// # Errors
-    /// Groups can no longer be watched.
-    pub async fn changes(&mut self) -> io::Result<Vec<Change>> {
+    /// Waits until a group is removed or made anew. The new one stands still until its change is dropped. What cannot be
+    /// looked at (descriptors or watches have run out, say) is looked at again every second, for ever.
+    pub async fn changes(&mut self) -> Vec<Change> {
         loop {
-            let changes = self.look()?;
+            let changes = self.look();
             if !changes.is_empty() {
-                return Ok(changes);
+                return changes;
             }
-            // A folder may have come before it was watched: look again in a second in any case.
-            if let Ok(ready) = timeout(SAFETY_NET, self.watch.readable()).await {
-                let mut ready = ready?;
-                self.drain()?;
-                ready.clear_ready();
+            // A folder may have come before it was watched, or cannot be watched: look again in a second in any case.
+            match timeout(SAFETY_NET, self.watch.readable()).await {
+                Ok(Ok(mut ready)) if self.drain().is_ok() => ready.clear_ready(),
+                Ok(_) => sleep(SAFETY_NET).await,
+                Err(_) => {}
             }
         }
     }
 
-    fn look(&mut self) -> io::Result<Vec<Change>> {
+    /// Looks at every group, whatever becomes of the others.
+    fn look(&mut self) -> Vec<Change> {
+        let mut failed = None;
         let mut changes = Vec::new();
         for held in &mut self.held {
-            changes.extend(held.look(&self.root)?);
+            match held.look(&self.root) {
+                Ok(change) => changes.extend(change),
+                Err(error) => failed = Some(error),
+            }
         }
-        self.watch_folders()?;
-        Ok(changes)
+        let failed = failed.or(self.watch_folders().err());
+        match &failed {
+            Some(error) if !self.troubled => {
+                tracing::error!(%error, "control groups cannot be watched as they should: they are looked at every second");
+            }
+            None if self.troubled => tracing::info!("control groups are watched again"),
+            Some(_) | None => {}
+        }
+        self.troubled = failed.is_some();
+        changes
     }
 
     /// Reads what the kernel tells; which folder it was is found out by looking.
@@ -326,6 +339,48 @@ mod tests {
             relative(path).unwrap();
             assert_eq!(depth(path), level, "{path}");
         }
+    }
+
+    fn watching(root: &Path, paths: &[&str]) -> Groups {
+        let hold = |path: &&str| Held {
+            path: (*path).to_owned(),
+            lives: vec![Life::at(&root.join(path)).unwrap()],
+            gone: false,
+        };
+        let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
+        Groups {
+            root: root.to_owned(),
+            held: paths.iter().map(hold).collect(),
+            watch: descriptors::readable(watch).unwrap(),
+            troubled: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_group_that_cannot_be_looked_at_is_looked_at_again_and_hides_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for name in ["one", "two"] {
+            std::fs::create_dir(at(name)).unwrap();
+        }
+        let mut groups = watching(root.path(), &["one", "two"]);
+        // A loop is no absence, and ends like any trouble.
+        std::fs::remove_dir(at("one")).unwrap();
+        std::os::unix::fs::symlink("one", at("one")).unwrap();
+        std::fs::remove_dir(at("two")).unwrap();
+        std::fs::create_dir(at("two")).unwrap();
+        let changes = groups.changes().await;
+        assert!(matches!(&changes[..], [Change::Anew { path, .. }] if path == "two"), "{changes:?}");
+        assert!(groups.troubled);
+        timeout(SAFETY_NET * 2, groups.changes()).await.expect_err("nothing to tell");
+
+        std::fs::remove_file(at("one")).unwrap();
+        std::fs::create_dir(at("one")).unwrap();
+        let changes = timeout(SAFETY_NET * 5, groups.changes()).await.expect("it is not deaf");
+        assert!(matches!(&changes[..], [Change::Anew { path, .. }] if path == "one"), "{changes:?}");
+        assert!(!groups.troubled);
+        let known: Vec<u64> = groups.all().iter().map(|group| group.id).collect();
+        assert_eq!(known.len(), 4, "those that were there before stay known: {known:?}");
     }
 
     #[tokio::test]
