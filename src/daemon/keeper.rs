@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::facts::Tick;
@@ -32,6 +32,8 @@ pub(super) struct Keeper {
     /// `None`: the kernel permits no listener, or no longer.
     monitor: Option<Monitor>,
     pace: Pace,
+    /// When what is wanted is tried again.
+    again: Option<Instant>,
     vitals: Arc<Vitals>,
 }
 
@@ -49,7 +51,8 @@ impl Keeper {
         let monitor = monitor.inspect_err(|error| {
             tracing::warn!(%error, "the kernel does not tell of changes to rules: they are looked at every 5 s");
         });
-        Self { installed, wanted, local, log, monitor: monitor.ok(), pace: Pace::default(), vitals }
+        let pace = Pace::default();
+        Self { installed, wanted, local, log, monitor: monitor.ok(), pace, again: None, vitals }
     }
 
     /// Puts the rules back when somebody took or changed them, until cancelled.
@@ -63,10 +66,12 @@ impl Keeper {
                 Ok(()) = self.wanted.changed() => Wake::Wanted,
                 renewed = next_group(&mut self.local) => Wake::Groups(renewed),
                 change = next_change(&mut self.monitor) => Wake::Told(change),
+                // After what is in force: it holds until what is wanted can be put in its place.
+                () = until(self.again) => Wake::Wanted,
                 _ = every.tick() => Wake::Look,
             };
             match wake {
-                Wake::Wanted => self.follow_wanted(&cancel).await,
+                Wake::Wanted => self.follow_wanted().await,
                 Wake::Groups(renewed) => self.follow_groups(renewed).await,
                 Wake::Told(Some(Change::Gone)) => self.put_back(Some(Standing::Missing), &mut every).await,
                 Wake::Told(Some(Change::Touched)) | Wake::Look => self.put_back(None, &mut every).await,
@@ -113,7 +118,7 @@ impl Keeper {
     }
 
     /// Captures what is wanted now.
-    async fn follow_wanted(&mut self, cancel: &CancellationToken) {
+    async fn follow_wanted(&mut self) {
         let plan = self.wanted.borrow_and_update().clone();
         let whole = match &mut self.local {
             Some(local) => {
@@ -126,10 +131,7 @@ impl Keeper {
             Ok(plan) => replace(&mut self.installed, &self.vitals, plan).await,
             Err(error) => Err(error.into()),
         };
-        if replaced.is_err() {
-            self.wanted.mark_changed();
-            cancel.run_until_cancelled(sleep(BACKOFF)).await;
-        }
+        self.again = replaced.is_err().then(|| Instant::now() + BACKOFF);
         self.tell(replaced).await;
     }
 
@@ -192,6 +194,13 @@ async fn next_change(monitor: &mut Option<Monitor>) -> Option<Change> {
     }
 }
 
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn next_group(local: &mut Option<Local>) -> bool {
     match local {
         Some(local) => local.changed().await,
@@ -243,6 +252,55 @@ const NFPROTO_INET: u8 = 1;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nft::Form;
+    use crate::nft::scripted::Scripted;
+    use crate::settings::{Arguments, from_arguments};
+
+    #[tokio::test(start_paused = true)]
+    async fn rules_in_force_are_put_back_while_those_that_are_wanted_cannot_be() {
+        let arguments = Arguments {
+            interfaces: vec!["br0".to_owned()],
+            names: vec!["example.com".to_owned()],
+            ..Arguments::default()
+        };
+        let settings = from_arguments(&arguments, std::time::SystemTime::UNIX_EPOCH).expect("settings").settings;
+        let plan = |interface: &str| {
+            let mut config = settings.capture.clone();
+            config.interfaces = vec![interface.to_owned()];
+            Plan::new(config, Form::Redirect).expect("plan")
+        };
+        let kernel = Arc::new(Scripted::default());
+        let installed = Installed::apply(kernel.clone(), &plan("br0")).await.expect("apply");
+        let table = installed.ruleset().table().to_owned();
+        let vitals = Vitals::new(plan("br0"), &settings, None);
+        let (plans, wanted) = watch::channel(plan("br0"));
+        let (log, _) = Log::memory();
+        let mut keeper = Keeper::new(installed, wanted, None, log, vitals);
+        // Word of the kernel would be of the machine that tests.
+        keeper.monitor = None;
+        let end = CancellationToken::new();
+        let keeping = tokio::spawn(keeper.keep(end.clone()));
+        let soon = async |what: &str, done: &dyn Fn() -> bool| {
+            let waiting = async {
+                while !done() {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(LOOK * 3, waiting).await.unwrap_or_else(|_| panic!("{what}"));
+        };
+
+        kernel.refuse_loads_of("br1");
+        plans.send(plan("br1")).expect("followed");
+        soon("it is tried, and tried again", &|| kernel.refused() > 1).await;
+        kernel.forget(&table);
+        soon("the table is back", &|| kernel.tables() == 1).await;
+        let tries = kernel.refused();
+        soon("it is still tried", &|| kernel.refused() > tries).await;
+        kernel.refuse_loads_of("nothing");
+        soon("it is in force", &|| kernel.pieces() == [crate::nft::Piece::Fence("br1".to_owned())]).await;
+        end.cancel();
+        keeping.await.expect("ended");
+    }
 
     #[test]
     fn a_fight_is_told_from_accidents() {

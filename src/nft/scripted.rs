@@ -16,6 +16,8 @@ struct State {
     tables: BTreeMap<String, String>,
     steering: Steering,
     refuse: bool,
+    refuse_of: Option<String>,
+    refused: usize,
     distort: bool,
 }
 
@@ -48,13 +50,25 @@ impl Scripted {
         self.state.lock().refuse = true;
     }
 
+    /// Whatever speaks of this interface.
+    pub(crate) fn refuse_loads_of(&self, interface: &str) {
+        self.state.lock().refuse_of = Some(format!("\"{interface}\""));
+    }
+
+    /// How many loads were refused.
+    pub(crate) fn refused(&self) -> usize {
+        self.state.lock().refused
+    }
+
     pub(crate) fn distort_loads(&self) {
         self.state.lock().distort = true;
     }
 
     fn take(&self, script: &str) -> Result<(), NftError> {
         let mut state = self.state.lock();
-        if std::mem::take(&mut state.refuse) {
+        let unwanted = state.refuse_of.as_ref().is_some_and(|word| script.contains(word));
+        if std::mem::take(&mut state.refuse) || unwanted {
+            state.refused += 1;
             return Err(NftError::Refused { action: "load the ruleset", said: "told to".to_owned() });
         }
         for line in script.lines() {
