@@ -44,7 +44,9 @@ impl Pinning {
         let mut installed = None;
         let mut told = None;
         loop {
-            let outcome = self.follow(&mut installed).await.map_err(|error| error.to_string());
+            let picture = self.view.picture();
+            let outcome = self.follow(picture.as_deref(), &mut installed).await;
+            let outcome = outcome.map_err(|error| error.to_string());
             match outcome {
                 Ok(()) => told = None,
                 // Once, not every five seconds.
@@ -63,29 +65,50 @@ impl Pinning {
         }
     }
 
-    async fn follow(&self, installed: &mut Option<Installed>) -> Result<(), NftError> {
-        let Some(picture) = self.view.picture() else { return Ok(()) };
-        let failed = |source| NftError::Netlink { action: "show the ports of a bridge", source };
-        let pins = self.pins(&picture).await.map_err(failed)?;
-        if self.isolate {
-            for port in &pins.members {
-                let source = ports::isolate(port, true).await;
-                source.map_err(|source| NftError::Netlink { action: "keep a port apart", source })?;
-            }
-        }
-        let ruleset = pins.ruleset()?;
-        match installed {
-            None => *installed = Some(Installed::load(Arc::clone(&self.kernel), ruleset).await?),
-            Some(there) if *there.ruleset() != ruleset => there.exchange(ruleset).await?,
-            Some(there) => match there.verify().await? {
-                Standing::Intact => {}
-                Standing::Missing | Standing::Changed => {
-                    tracing::warn!("the pins of captured bridges were not as installed");
-                    there.restore().await?;
+    /// Pins what is known now. Where that cannot be told (no picture: Docker is away), what was pinned before is kept in
+    /// force.
+    async fn follow(
+        &self,
+        picture: Option<&Picture>,
+        installed: &mut Option<Installed>,
+    ) -> Result<(), NftError> {
+        let (wanted, apart) = match picture {
+            Some(picture) => match self.pins(picture).await {
+                Ok(pins) => (pins.ruleset().map(Some).map_err(NftError::from), self.keep_apart(&pins).await),
+                Err(source) => {
+                    (Err(NftError::Netlink { action: "show the ports of a bridge", source }), Ok(()))
                 }
             },
+            None => (Ok(None), Ok(())),
+        };
+        let pinned = match (&mut *installed, &wanted) {
+            (None, Ok(Some(ruleset))) => Installed::load(Arc::clone(&self.kernel), ruleset.clone())
+                .await
+                .map(|new| *installed = Some(new)),
+            (Some(there), Ok(Some(ruleset))) if there.ruleset() != ruleset => {
+                match there.exchange(ruleset.clone()).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => keep(there).await.and(Err(error)),
+                }
+            }
+            (Some(there), Ok(_) | Err(_)) => keep(there).await,
+            (None, Ok(None) | Err(_)) => Ok(()),
+        };
+        pinned.and(wanted.map(drop)).and(apart)
+    }
+
+    /// Keeps ports from each other, where that is wanted: all that can be.
+    async fn keep_apart(&self, pins: &Pins) -> Result<(), NftError> {
+        let mut failed = Ok(());
+        for port in pins.members.iter().filter(|_| self.isolate) {
+            match ports::isolate(port, true).await {
+                Err(source) if !is_gone(&source) => {
+                    failed = Err(NftError::Netlink { action: "keep a port apart", source });
+                }
+                Ok(()) | Err(_) => {}
+            }
         }
-        Ok(())
+        failed
     }
 
     async fn pins(&self, picture: &Picture) -> io::Result<Pins> {
@@ -94,7 +117,12 @@ impl Pinning {
             picture.networks.iter().filter(|network| self.networks.iter().any(|name| **name == *network.name))
         {
             let NetworkState::Found(bridge) = &network.state else { continue };
-            members.extend(ports::of_bridge(&bridge.bridge).await?);
+            match ports::of_bridge(&bridge.bridge).await {
+                Ok(ports) => members.extend(ports),
+                // It is gone, and Docker has not told of it yet: no reason to leave the others unpinned.
+                Err(error) if is_gone(&error) => continue,
+                Err(error) => return Err(error),
+            }
             for attachment in picture.attachments.iter().filter(|there| there.network_id == bridge.id) {
                 bindings.extend(bind(attachment, bridge, picture).await);
             }
@@ -105,6 +133,22 @@ impl Pinning {
             table: TABLE.to_owned(),
         })
     }
+}
+
+/// Puts pins back that somebody took or changed.
+async fn keep(there: &mut Installed) -> Result<(), NftError> {
+    match there.verify().await? {
+        Standing::Intact => Ok(()),
+        Standing::Missing | Standing::Changed => {
+            tracing::warn!("the pins of captured bridges were not as installed");
+            there.restore().await
+        }
+    }
+}
+
+/// Whether the kernel says that there is no such interface.
+fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENODEV)
 }
 
 /// What is known of one container's port; none while its port cannot be told. An address that several claim is bound
@@ -131,3 +175,44 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Of `netfilter.h`.
 const NFPROTO_BRIDGE: u8 = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::docker::{Docker, DockerConfig, Network};
+    use crate::nft::TableFamily;
+    use crate::nft::scripted::Scripted;
+
+    /// A network of this name on this bridge, with nothing on it.
+    fn network(name: &str, bridge: &str) -> Network {
+        let state = NetworkState::Found(Bridge {
+            id: name.into(),
+            bridge: bridge.to_owned(),
+            subnets: Vec::new(),
+            gateways: Vec::new(),
+            internal: false,
+            ipv6: false,
+        });
+        Network { name: name.into(), state }
+    }
+
+    #[tokio::test]
+    async fn what_was_pinned_is_kept_while_docker_is_away_and_though_a_bridge_has_vanished() {
+        let kernel = Arc::new(Scripted::default());
+        let (_, view) = Docker::new(DockerConfig::default()).follower();
+        let networks = ["gone", "there"].map(str::to_owned).to_vec();
+        let pinning = Pinning { view, kernel: kernel.clone(), networks, isolate: true };
+        let mut installed = None;
+        pinning.follow(None, &mut installed).await.expect("nothing is known yet");
+        assert_eq!(kernel.tables(), 0);
+
+        let networks = vec![network("gone", "no-such-bridge"), network("there", "lo")];
+        let picture = Picture { networks, ..Picture::default() };
+        pinning.follow(Some(&picture), &mut installed).await.expect("pinned");
+        assert_eq!(kernel.tables(), 1);
+
+        kernel.forget_of(TableFamily::Bridge, TABLE);
+        pinning.follow(None, &mut installed).await.expect("kept");
+        assert_eq!(kernel.tables(), 1, "Docker is away, and the pins are back");
+    }
+}

@@ -37,7 +37,11 @@ impl Scripted {
     }
 
     pub(crate) fn forget(&self, table: &str) {
-        self.state.lock().tables.remove(&place(TableFamily::Inet, table));
+        self.forget_of(TableFamily::Inet, table);
+    }
+
+    pub(crate) fn forget_of(&self, family: TableFamily, table: &str) {
+        self.state.lock().tables.remove(&place(family, table));
     }
 
     pub(crate) fn edit(&self, table: &str, change: impl FnOnce(&str) -> String) {
