@@ -647,8 +647,8 @@ fn a_control_group_that_is_removed_and_made_anew_stays_captured() {
 }
 
 #[test]
-fn the_gates_own_control_group_and_one_that_is_not_there_cannot_be_held() {
-    if !as_root("the_gates_own_control_group_and_one_that_is_not_there_cannot_be_held") {
+fn the_gates_own_control_group_cannot_be_held_and_one_that_is_not_there_is_captured_when_it_is() {
+    if !as_root("the_gates_own_control_group_cannot_be_held_and_one_that_is_not_there_is_captured_when_it_is") {
         return;
     }
     let folder = Folder::make();
@@ -660,7 +660,18 @@ fn the_gates_own_control_group_and_one_that_is_not_there_cannot_be_held() {
             let error = Groups::hold(&[above]).expect_err("own");
             assert!(matches!(error, CgroupError::Own { .. }), "{error}");
         });
-        let error = Groups::hold(&[format!("{}-not", folder.path())]).expect_err("absent");
-        assert!(matches!(error, CgroupError::Absent { .. }), "{error}");
+        world();
+        std::fs::remove_dir(folder.app()).expect("removed");
+        let mut groups = Groups::hold(&[folder.path()]).expect("waited for");
+        let mut installed =
+            Installed::apply(Arc::new(Nft::default()), &plan(members(&groups))).await.expect("apply");
+        assert_eq!(installed.verify().await.expect("verify"), Standing::Intact);
+        std::fs::create_dir(folder.app()).expect("a control group");
+        let changes = groups.changes().await;
+        assert!(matches!(&changes[..], [Change::Anew { stillness: Some(_), .. }]), "{changes:?}");
+        installed.replace(&plan(members(&groups))).await.expect("replace");
+        drop(changes);
+        Folder::within(&folder.app(), || assert_refused(0, "203.0.113.10:443"));
+        assert_eq!(server_saw(), 0);
     });
 }

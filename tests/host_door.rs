@@ -176,14 +176,19 @@ impl Drop for Folder {
 }
 
 #[test]
-fn a_service_that_is_restarted_in_a_new_control_group_is_never_open() {
-    if !as_root("a_service_that_is_restarted_in_a_new_control_group_is_never_open") {
+fn a_service_that_comes_after_the_gate_and_is_restarted_in_new_control_groups_is_never_open() {
+    if !as_root("a_service_that_comes_after_the_gate_and_is_restarted_in_new_control_groups_is_never_open") {
         return;
     }
     let (mut world, far) = world();
     let group = Folder::make();
     let rules = RULES.replace("users = [\"1000\", \"1001\"]", &format!("cgroups = [\"{}\"]", group.name()));
+    fs::remove_dir(&group.0).expect("not there yet");
     let gate = world.start_gate(&rules);
+    let told =
+        |what: &str| gate.events("ruleset").iter().filter(|line| format!("{line}").contains(what)).count();
+    wait_until("the log tells of it", Duration::from_secs(3), || told("cgroup_absent") == 1);
+    fs::create_dir(&group.0).expect("a control group");
     let within = |line: &str| {
         let enter = format!("echo $$ > {}/cgroup.procs && exec {line}", group.0.display());
         world.run("gw", &enter)
@@ -191,6 +196,7 @@ fn a_service_that_is_restarted_in_a_new_control_group_is_never_open() {
     let evil = "curl -sk --max-time 5 --resolve evil.test:443:203.0.113.66 https://evil.test/";
     within(evil);
     assert_eq!(gate.decision_after(0)["event"]["reason"], "name_not_allowed");
+    assert_eq!(far.connections("203.0.113.66:443"), 0);
     for round in 1..=5 {
         // The moment between its end and the next one's is not waited for.
         wait_until("the group is empty", Duration::from_secs(3), || fs::remove_dir(&group.0).is_ok());
@@ -200,9 +206,7 @@ fn a_service_that_is_restarted_in_a_new_control_group_is_never_open() {
         println!("round {round}: decided after {:?}", began.elapsed());
         assert_eq!(far.connections("203.0.113.66:443"), 0, "round {round}");
     }
-    let told =
-        |what: &str| gate.events("ruleset").iter().filter(|line| format!("{line}").contains(what)).count();
-    wait_until("the log tells of it", Duration::from_secs(3), || told("cgroup_anew") == 5);
+    wait_until("the log tells of it", Duration::from_secs(3), || told("cgroup_anew") == 6);
 }
 
 #[test]
@@ -227,8 +231,8 @@ fn a_start_that_cannot_work_says_why_and_captures_nobody() {
     assert!(code == 3 && said.contains("no user no-such-user") && said.contains("useradd"), "{code} {said}");
     let (code, said) = start("{ users = [\"root\"] }", "udp://192.0.2.53");
     assert!(code == 2 && said.contains("runs the gate") && said.contains("user of its own"), "{code} {said}");
-    let (code, said) = start("{ cgroups = [\"no/such/group\"] }", "udp://192.0.2.53");
-    assert!(code == 3 && said.contains("no control group no/such/group"), "{code} {said}");
+    let (code, said) = start("{ cgroups = [\"cgroup.procs\"] }", "udp://192.0.2.53");
+    assert!(code == 3 && said.contains("cgroup.procs is no control group"), "{code} {said}");
     world.set_name_server("127.0.0.53");
     let (code, said) = start("\"all\"", "system");
     assert!(code == 3 && said.contains("127.0.0.53") && said.contains("upstreams"), "{code} {said}");

@@ -158,8 +158,8 @@ fn group_hint(error: &CgroupError) -> Option<String> {
         CgroupError::NoHierarchy => {
             "mount it (`mount -t cgroup2 none /sys/fs/cgroup/unified`); `ip netns exec` hides it, `nsenter --net` does not"
         }
-        CgroupError::Absent { .. } => {
-            "start what runs in it first; `systemctl show -p ControlGroup app.service` says the path of a service"
+        CgroupError::Other { .. } => {
+            "the path of its folder; `systemctl show -p ControlGroup app.service` says that of a service"
         }
         CgroupError::Own { .. } => "run the gate in a group of its own, beside the captured one",
         CgroupError::Path { .. } => "a path below the root: \"system.slice/app.service\"",

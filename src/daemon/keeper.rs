@@ -57,6 +57,10 @@ impl Keeper {
 
     /// Puts the rules back when somebody took or changed them, until cancelled.
     pub(super) async fn keep(mut self, cancel: CancellationToken) {
+        for path in self.local.iter().flat_map(Local::absent) {
+            tracing::warn!(path, "a captured control group is not there yet; it is captured when it appears");
+            self.log.record(ruleset("cgroup_absent", &self.installed)).await;
+        }
         let mut every = interval(LOOK);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -263,7 +267,8 @@ mod tests {
             names: vec!["example.com".to_owned()],
             ..Arguments::default()
         };
-        let settings = from_arguments(&arguments, std::time::SystemTime::UNIX_EPOCH).expect("settings").settings;
+        let settings =
+            from_arguments(&arguments, std::time::SystemTime::UNIX_EPOCH).expect("settings").settings;
         let plan = |interface: &str| {
             let mut config = settings.capture.clone();
             config.interfaces = vec![interface.to_owned()];

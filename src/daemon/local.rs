@@ -36,7 +36,8 @@ impl Local {
     /// Finds out who is meant; none when nobody of this host is captured.
     ///
     /// # Errors
-    /// A user or a control group that is not there, or a resolver that would be asked by way of the gate itself.
+    /// A user that is not there, a path that cannot be a control group's, or a resolver that would be asked by way of the
+    /// gate itself.
     pub(super) fn find(settings: &Settings) -> Result<Option<Self>, Error> {
         let Some(local) = settings.local.clone() else { return Ok(None) };
         let gate = rustix::process::geteuid().as_raw();
@@ -86,6 +87,11 @@ impl Local {
     pub(super) fn plan(&self) -> Option<Result<Plan, PlanError>> {
         let (rest, form) = self.rest.as_ref()?;
         Some(Plan::new(self.with(rest), *form))
+    }
+
+    /// Returns the groups that are captured once they are there.
+    pub(super) fn absent(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().flat_map(Groups::absent)
     }
 
     /// Waits until a captured group is removed (false), or made anew and needs new rules (true). Those that have waited

@@ -58,7 +58,9 @@ pub use guard::{Ward, guard};
 /// Runs the gate until it is told to stop by SIGTERM or SIGINT. SIGHUP reads the rules and opens the audit files
 /// again.
 ///
-/// Nothing is installed unless everything can be; what was installed stays when this returns.
+/// Nothing is installed unless everything can be; what was installed stays when this returns. So captured interfaces and
+/// users stay closed without a gate, and so does a control group until it is made anew: then it is another, which only a
+/// running gate captures.
 ///
 /// # Errors
 /// [`Error`] tells what refused, and knows the exit code and the next step.
@@ -337,7 +339,10 @@ impl Running {
         while let Told::Reload = signals.next().await {
             asked.notify_one();
         }
-        tracing::info!("stopping: what is captured stays closed, `namegate down` opens it");
+        tracing::info!(
+            "stopping: captured interfaces and users stay closed, and control groups until they are made anew; \
+             `namegate down` opens them"
+        );
         vitals.stopping();
         tasks.corridors.cancel();
         service::tell(Word::Stopping(drain.saturating_add(LAST_WORDS))).await;

@@ -140,7 +140,7 @@ impl Plan {
     /// Names that are not plain interface or table names, ports that clash, and resolvers that a packet
     /// from a captured interface cannot be sent to.
     pub fn new(config: CaptureConfig, form: Form) -> Result<Self, PlanError> {
-        if config.interfaces.is_empty() && config.local.as_ref().is_none_or(LocalConfig::is_empty) {
+        if config.interfaces.is_empty() && config.local.is_none() {
             return Err(PlanError::Nothing);
         }
         check_interfaces(&config.interfaces)?;

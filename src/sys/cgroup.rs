@@ -31,9 +31,9 @@ pub enum CgroupError {
         /// As given.
         path: String,
     },
-    /// There is none.
-    #[error("there is no control group {path}")]
-    Absent {
+    /// Something else is there.
+    #[error("{path} is no control group")]
+    Other {
         /// As given.
         path: String,
     },
@@ -115,10 +115,11 @@ struct Life {
 }
 
 impl Groups {
-    /// Takes hold of groups, by their paths below the root of the hierarchy that this process sees.
+    /// Takes hold of groups, by their paths below the root of the hierarchy that this process sees. One that is not
+    /// there yet is waited for, as one that was removed is.
     ///
     /// # Errors
-    /// [`CgroupError`] says which group is not there, or is this process's own.
+    /// [`CgroupError`] says which path cannot be a group's, or is that of this process's own.
     pub fn hold(paths: &[String]) -> Result<Self, CgroupError> {
         let mounts = mounts::list()?;
         let whole = mounts.iter().rfind(|mount| mount.kind == "cgroup2" && mount.root == Path::new("/"));
@@ -132,12 +133,15 @@ impl Groups {
             if Path::new(own).starts_with(relative) {
                 return Err(CgroupError::Own { path: path.clone() });
             }
-            let life = match Life::at(&root.join(relative)) {
-                Ok(life) => life,
-                Err(error) if is_absence(&error) => return Err(CgroupError::Absent { path: path.clone() }),
+            let lives = match Life::at(&root.join(relative)) {
+                Ok(life) => vec![life],
+                Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => {
+                    return Err(CgroupError::Other { path: path.clone() });
+                }
+                Err(error) if is_absence(&error) => Vec::new(),
                 Err(error) => return Err(error.into()),
             };
-            held.push(Held { path: path.clone(), lives: vec![life], gone: false });
+            held.push(Held { path: path.clone(), gone: lives.is_empty(), lives });
         }
         let groups = Self { root, held, watch: descriptors::readable(watch)?, troubled: false };
         groups.watch_folders()?;
@@ -153,6 +157,11 @@ impl Groups {
             held.lives.iter().map(group).collect::<Vec<_>>()
         };
         self.held.iter().flat_map(of).collect()
+    }
+
+    /// Returns the paths of groups that are not there, as given.
+    pub fn absent(&self) -> impl Iterator<Item = &str> {
+        self.held.iter().filter(|held| held.gone).map(|held| held.path.as_str())
     }
 
     /// Waits until a group is removed or made anew. The new one stands still until its change is dropped. What cannot be
@@ -384,11 +393,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_group_that_is_not_there_is_named() {
+    async fn a_group_that_is_not_there_is_waited_for_and_a_file_is_none() {
         match Groups::hold(&["no/such/group".to_owned()]) {
-            Err(CgroupError::Absent { path }) => assert_eq!(path, "no/such/group"),
-            Err(CgroupError::NoHierarchy) => {}
+            Ok(groups) => {
+                assert_eq!(
+                    (groups.absent().collect::<Vec<_>>(), groups.all()),
+                    (vec!["no/such/group"], vec![])
+                );
+            }
+            Err(CgroupError::NoHierarchy) => return,
             other => panic!("{other:?}"),
+        }
+        for path in ["cgroup.procs", "cgroup.procs/app"] {
+            match Groups::hold(&[path.to_owned()]) {
+                Err(CgroupError::Other { path: told }) => assert_eq!(told, path),
+                other => panic!("{other:?}"),
+            }
         }
     }
 }
