@@ -425,6 +425,45 @@ fn a_connection_from_before_the_rules_does_not_go_on() {
     }
 }
 
+#[test]
+fn who_crowds_a_port_holds_up_nobody_elses_questions() {
+    if !as_root("who_crowds_a_port_holds_up_nobody_elses_questions") {
+        return;
+    }
+    namespace::sh("ip link set lo up");
+    let most = namegate::sys::limits::raise_descriptors().unwrap_or(u64::MAX);
+    let many = 18_000.min(most - 200);
+    let crowd = as_user(APP, || {
+        let shared = |port: u16| {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("socket");
+            socket.set_reuse_port(true).expect("shared");
+            socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("bind");
+            socket
+        };
+        let first = shared(0);
+        let port = first.local_addr().expect("local").as_socket().expect("internet").port();
+        let mut crowd = vec![first];
+        crowd.extend((1..many).map(|_| shared(port)));
+        crowd
+    });
+    let place = crowd[0].local_addr().expect("local").as_socket().expect("internet");
+    let other = as_user(OTHER, || UdpSocket::bind("127.0.0.1:0").expect("bind"));
+    let from = other.local_addr().expect("local");
+    let owners = Owners::open().expect("socket diagnosis");
+    let mut took: Vec<Duration> = (0..100)
+        .map(|_| {
+            // The other's question comes while the crowd asks, too.
+            let began = Instant::now();
+            assert_eq!(owners.of_datagram(place).expect("answer"), None, "a crowd is nobody");
+            assert_eq!(owners.of_datagram(from).expect("answer").map(|owner| owner.uid), Some(OTHER));
+            began.elapsed()
+        })
+        .collect();
+    took.sort_unstable();
+    println!("a question of {many} sockets and one of another: {:?}, at most {:?}", took[50], took[99]);
+    assert!(took[50] < Duration::from_millis(20), "{took:?}");
+}
+
 // ---- everybody -------------------------------------------------------------------------------------------
 
 #[test]
@@ -648,7 +687,8 @@ fn a_control_group_that_is_removed_and_made_anew_stays_captured() {
 
 #[test]
 fn the_gates_own_control_group_cannot_be_held_and_one_that_is_not_there_is_captured_when_it_is() {
-    if !as_root("the_gates_own_control_group_cannot_be_held_and_one_that_is_not_there_is_captured_when_it_is") {
+    if !as_root("the_gates_own_control_group_cannot_be_held_and_one_that_is_not_there_is_captured_when_it_is")
+    {
         return;
     }
     let folder = Folder::make();

@@ -26,11 +26,15 @@ pub struct Owner {
 
 /// Asks the kernel whose sockets are, of the network namespace in which it was opened.
 pub struct Owners {
-    conversation: Mutex<Conversation>,
+    connections: Mutex<Conversation>,
+    /// Apart, for it takes longer.
+    datagrams: Mutex<Conversation>,
 }
 
 struct Conversation {
     socket: Socket,
+    /// Whether the kernel has more to say than was heard.
+    unfinished: bool,
     sequence: u32,
     buffer: Vec<u8>,
 }
@@ -47,12 +51,8 @@ impl Owners {
     /// # Errors
     /// The kernel has no such sockets (`CONFIG_INET_DIAG`), or permits none.
     pub fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-        socket.bind_auto()?;
-        socket.connect(&Kernel::new(0, 0))?;
-        socket.set_non_blocking(true)?;
-        let conversation = Conversation { socket, sequence: 0, buffer: Vec::with_capacity(ANSWER) };
-        Ok(Self { conversation: Mutex::new(conversation) })
+        let conversation = || Conversation::open().map(Mutex::new);
+        Ok(Self { connections: conversation()?, datagrams: conversation()? })
     }
 
     /// Returns who opened the TCP socket at `source` that is connected to `destination`; `None` when there is no
@@ -67,7 +67,7 @@ impl Owners {
             return Ok(None);
         }
         let request = request(IPPROTO_TCP, family(source), source, destination);
-        let found = self.conversation.lock().ask(request, NLM_F_REQUEST)?;
+        let found = self.connections.lock().ask(request, NLM_F_REQUEST)?;
         // Where there is no connection of these ends the kernel answers with whoever listens there.
         let meant = |found: &InetResponse| {
             let (near, far) = ends(found);
@@ -77,8 +77,9 @@ impl Owners {
     }
 
     /// Returns who opened the UDP socket from which a datagram with this source comes, wherever it is sent: a
-    /// translation hides that from the receiver. `None` also when sockets of two users share the place. Takes some
-    /// ten microseconds more than a connection, since the kernel has to look through its list of sockets.
+    /// translation hides that from the receiver. `None` also when sockets of two users share the place, or more than 64
+    /// do, whosever. Takes some ten microseconds more than a connection, since the kernel has to look through
+    /// its list of sockets.
     ///
     /// # Errors
     /// As [`Owners::of_connection`].
@@ -88,13 +89,17 @@ impl Owners {
             AF_INET => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             _ => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         };
-        let mut conversation = self.conversation.lock();
+        let mut conversation = self.datagrams.lock();
         let mut owner: Option<Owner> = None;
         // IPv4 also leaves by sockets of IPv6.
         for family in if source.is_ipv4() { &[AF_INET, AF_INET6][..] } else { &[AF_INET6] } {
             let any = SocketAddr::new(nowhere(*family).ip(), source.port());
             let request = request(IPPROTO_UDP, *family, any, nowhere(*family));
-            for found in conversation.ask(request, NLM_F_REQUEST | NLM_F_DUMP)? {
+            let answers = conversation.ask(request, NLM_F_REQUEST | NLM_F_DUMP)?;
+            if answers.len() > CROWD {
+                return Ok(None);
+            }
+            for found in answers {
                 let (near, _) = ends(&found);
                 let sends =
                     near.port() == source.port() && (near.ip().is_unspecified() || near.ip() == source.ip());
@@ -134,8 +139,27 @@ fn open_owner(found: &InetResponse) -> Option<Owner> {
 }
 
 impl Conversation {
-    /// Asks about one socket, or (`NLM_F_DUMP`) about all that fit.
+    fn open() -> io::Result<Self> {
+        let (socket, buffer) = (Self::connect()?, Vec::with_capacity(ANSWER));
+        Ok(Self { socket, unfinished: false, sequence: 0, buffer })
+    }
+
+    fn connect() -> io::Result<Socket> {
+        let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+        socket.bind_auto()?;
+        socket.connect(&Kernel::new(0, 0))?;
+        socket.set_non_blocking(true)?;
+        Ok(socket)
+    }
+
+    /// Asks about one socket, or (`NLM_F_DUMP`) about all that fit: of more than [`CROWD`] the first. Whoever opens
+    /// thousands at one port must not hold up others for as long as they take to be listed.
     fn ask(&mut self, request: InetRequest, flags: u16) -> io::Result<Vec<InetResponse>> {
+        if self.unfinished {
+            // The kernel begins no list before the last one was heard to its end: cheaper is another socket.
+            self.socket = Self::connect()?;
+        }
+        self.unfinished = true;
         self.sequence = self.sequence.wrapping_add(1);
         let mut message = NetlinkMessage::from(SockDiagMessage::InetRequest(request));
         message.header.flags = flags;
@@ -156,8 +180,11 @@ impl Conversation {
                     NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
                 let length = usize::try_from(answer.header.length).unwrap_or(usize::MAX).next_multiple_of(4);
                 rest = rest.get(length..).unwrap_or_default();
-                // What is of an earlier question, given up half-way, is passed over.
                 if answer.header.sequence_number == self.sequence && is_last(answer, &mut found)? {
+                    self.unfinished = false;
+                    return Ok(found);
+                }
+                if found.len() > CROWD {
                     return Ok(found);
                 }
             }
@@ -200,6 +227,10 @@ fn request(protocol: u8, family: u8, source: SocketAddr, destination: SocketAddr
         socket_id,
     }
 }
+
+/// Sockets at one port that are told apart. A resolver that takes a new port for each question has one, a server with a
+/// socket for each core as many.
+const CROWD: usize = 64;
 
 /// The kernel fills no more than this at once, bytes (`netlink_dump`).
 const ANSWER: usize = 32_768;
@@ -272,6 +303,34 @@ mod tests {
             drop(socket);
             assert_eq!(owners.of_datagram(source).unwrap(), None, "{bind}");
         }
+    }
+
+    #[test]
+    fn a_crowd_at_one_port_is_nobody_and_hides_no_other() {
+        let owners = Owners::open().unwrap();
+        let shared = |port: u16| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+            socket.set_reuse_port(true).unwrap();
+            socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).unwrap();
+            socket
+        };
+        let mut crowd = vec![shared(0)];
+        let place = crowd[0].local_addr().unwrap().as_socket().unwrap();
+        let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+        while crowd.len() < CROWD {
+            crowd.push(shared(place.port()));
+        }
+        assert!(owners.of_datagram(place).unwrap().is_some());
+        while crowd.len() < CROWD * 10 {
+            crowd.push(shared(place.port()));
+        }
+        for _ in 0..3 {
+            assert_eq!(owners.of_datagram(place).unwrap(), None);
+            let found = owners.of_datagram(other.local_addr().unwrap()).unwrap();
+            assert_eq!(found.map(|owner| owner.inode), Some(inode(&other)));
+        }
+        crowd.truncate(CROWD);
+        assert!(owners.of_datagram(place).unwrap().is_some());
     }
 
     #[test]
