@@ -246,6 +246,19 @@ fn the_door_of_this_hosts_own_processes_is_in_order_or_told() {
     let found = doctor(&world, &local);
     assert_eq!((found.0, found.codes()), (0, vec![]), "{:#?}", found.1);
     assert_eq!(found.of("set_uid_programs")["severity"], "advice");
+    // Names that come another way than port 53, until the line that is told is written.
+    let lines = |hosts: &str| {
+        world.gateway(&format!(
+            "mkdir -p /run/systemd/resolve; touch /run/systemd/resolve/io.systemd.Resolve
+             echo 'hosts: {hosts}' > {line}; mount --bind {line} /etc/nsswitch.conf",
+            line = world.path("nsswitch.conf").display()
+        ));
+        doctor(&world, &local)
+    };
+    let found = lines("files resolve [!UNAVAIL=return] dns");
+    assert_eq!((found.0, found.codes()), (1, vec!["names_by_socket"]), "{:#?}", found.1);
+    assert!(found.command("names_by_socket").starts_with("write `hosts: files dns`"), "{:#?}", found.1);
+    assert_eq!(lines("files dns").of("names_by_socket")["severity"], "advice");
     let nobody = local.replace("65534", "nobody-of-this-name");
     assert_eq!(doctor(&world, &nobody).codes()[0], "capture_undecided");
     world.end(gate.pid, Signal::KILL);

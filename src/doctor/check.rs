@@ -7,6 +7,7 @@ mod containers;
 mod evidence;
 mod files;
 mod limits;
+mod names;
 mod neighbours;
 mod rules;
 mod sandbox;
@@ -30,6 +31,7 @@ pub fn diagnose(settings: Option<&Settings>, facts: &Facts) -> Vec<Finding> {
             rules::check(settings, facts, &mut found);
             services::check(settings, facts, &mut found);
             neighbours::check(settings, facts, &mut found);
+            names::check(settings, facts, &mut found);
             evidence::check(settings, facts, &mut found);
             containers::check(settings, facts, &mut found);
             files::check(settings, facts, &mut found);

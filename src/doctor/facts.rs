@@ -45,6 +45,8 @@ pub struct Facts {
     pub services: Seen<Vec<Service>>,
     /// The name servers of this host (resolv.conf(5)).
     pub name_servers: Seen<Vec<IpAddr>>,
+    /// How programs of this host look hosts up.
+    pub lookups: Lookups,
     /// The clock.
     pub clock: Clock,
     /// What there is enough of.
@@ -95,6 +97,40 @@ pub struct Service {
     pub address: SocketAddr,
     /// A process that holds it; none: not to be seen, or the kernel's own.
     pub holder: Option<Holder>,
+}
+
+/// How programs of this host look hosts up.
+#[derive(Debug, Clone)]
+pub struct Lookups {
+    /// What the line `hosts:` of nsswitch.conf(5) says; empty: there is none.
+    pub line: Seen<String>,
+    /// Whose sockets are there.
+    pub services: Vec<LookupService>,
+}
+
+/// A service that looks names up for programs, by a socket of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookupService {
+    /// nss-resolve(8).
+    Resolved,
+    /// nscd(8).
+    Nscd,
+    /// sssd(8).
+    Sssd,
+}
+
+impl LookupService {
+    /// Every service.
+    pub const ALL: [Self; 3] = [Self::Resolved, Self::Nscd, Self::Sssd];
+
+    /// Returns the socket's path.
+    pub const fn socket(self) -> &'static str {
+        match self {
+            Self::Resolved => "/run/systemd/resolve/io.systemd.Resolve",
+            Self::Nscd => "/run/nscd/socket",
+            Self::Sssd => "/var/lib/sss/pipes/nss",
+        }
+    }
 }
 
 /// The wall clock.

@@ -142,6 +142,8 @@ codes! {
         "`namegate exec` refuses system calls that lead out of the sandbox, and does not start without";
     FenceMissing: "fence_missing", Risk,
         "this host routes: should the table be flushed, nothing else stops these packets";
+    NamesBySocket: "names_by_socket", Risk,
+        "a service that is asked for names over a socket asks for itself: denied names travel, and no answer counts";
     ContainerNetRaw: "container_net_raw", Risk,
         "it may send with a neighbour's address, and so be taken for it (NET_RAW is Docker's default)";
     ContainerNetAdmin: "container_net_admin", Risk,

@@ -55,6 +55,7 @@ pub async fn look(
         chains,
         legacy_tables: rules::legacy_tables(),
         name_servers: network::name_servers(),
+        lookups: network::lookups(),
         clock: limits::clock(),
         limits: limits::limits(settings, &services),
         sandbox,

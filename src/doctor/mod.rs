@@ -11,8 +11,8 @@ mod look;
 
 pub use check::diagnose;
 pub use facts::{
-    Clock, ContainerFacts, Containers, Facts, Files, Forwarding, Limits, Looker, NetworkFacts, Place,
-    SandboxFacts, Seen, Service, Table,
+    Clock, ContainerFacts, Containers, Facts, Files, Forwarding, Limits, Looker, LookupService, Lookups,
+    NetworkFacts, Place, SandboxFacts, Seen, Service, Table,
 };
 pub use finding::{Code, Finding, Severity};
 pub use look::{look, look_at_sandbox};

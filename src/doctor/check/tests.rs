@@ -7,8 +7,8 @@ use super::*;
 use crate::dns::{OnMiss, TapAddress, Upstream};
 use crate::docker::Posture;
 use crate::doctor::facts::{
-    Clock, ContainerFacts, Containers, Files, Forwarding, Limits, Looker, NetworkFacts, Place, SandboxFacts,
-    Service, Table,
+    Clock, ContainerFacts, Containers, Files, Forwarding, Limits, Looker, LookupService, Lookups,
+    NetworkFacts, Place, SandboxFacts, Service, Table,
 };
 use crate::doctor::finding::Severity;
 use crate::gate::{Defaults, Mode, Policy};
@@ -80,6 +80,7 @@ fn machine() -> Facts {
         legacy_tables: Ok(false),
         services: Ok(vec![service("127.0.0.1:15001", "namegate"), service("0.0.0.0:22", "sshd")]),
         name_servers: Ok(vec!["192.0.2.53".parse().unwrap()]),
+        lookups: Lookups { line: Ok("files dns".to_owned()), services: Vec::new() },
         clock: Clock {
             now: now(),
             program_made: Some(now() - Duration::from_secs(86_400)),
@@ -358,6 +359,17 @@ table! {
         |s, f| { local(s, f, &[]); f.chains = Ok(vec![chain("inet", "fw", "input", true, Mention::No)]) } => [];
     }
 
+    names_that_come_by_a_socket_are_a_risk_for_processes_of_this_host {
+        |s, f| { local(s, f, &[]); f.lookups = lookups("resolve dns", LookupService::Resolved) } => [("names_by_socket", RESOLVE)];
+        // Advice: nothing leads there by itself.
+        |s, f| { local(s, f, &[]); f.lookups = lookups("files dns", LookupService::Resolved) } => [("names_by_socket", RESOLVE)];
+        |s, f| { local(s, f, &[]); f.lookups = lookups("files dns", LookupService::Nscd) } => [("names_by_socket", "/run/nscd/socket")];
+        |s, f| { local(s, f, &[]); f.lookups = Lookups { line: Err("denied".into()), ..lookups("", LookupService::Resolved) } } =>
+            [("not_seen", "/etc/nsswitch.conf")];
+        |s, f| { local(s, f, &[]); f.lookups.line = Err("denied".into()) } => [];
+        |_, f| f.lookups = lookups("resolve dns", LookupService::Resolved) => [];
+    }
+
     what_cannot_be_decided_is_broken {
         |_, f| f.obstacle = Some(("no network egress".into(), "docker network create egress".into())) =>
             [("capture_undecided", "capture")];
@@ -461,6 +473,23 @@ fn local(settings: &mut Settings, facts: &mut Facts, users: &[&str]) {
     facts.forwarding.clear();
     facts.steering = Ok(BTreeSet::new());
     facts.services = Ok(vec![service("127.0.0.1:15002", "namegate")]);
+}
+
+const RESOLVE: &str = "/run/systemd/resolve/io.systemd.Resolve";
+
+fn lookups(line: &str, service: LookupService) -> Lookups {
+    Lookups { line: Ok(line.to_owned()), services: vec![service] }
+}
+
+#[test]
+fn only_a_socket_that_programs_are_led_to_is_a_risk() {
+    for (line, severity) in [("resolve dns", Severity::Risk), ("files dns", Severity::Advice)] {
+        let (mut settings, mut facts) = (settings(), machine());
+        local(&mut settings, &mut facts, &[]);
+        facts.lookups = lookups(line, LookupService::Resolved);
+        let found = diagnose(Some(&settings), &facts);
+        assert_eq!(found.iter().map(|one| one.severity).collect::<Vec<_>>(), [severity], "{line}");
+    }
 }
 
 fn docker(labels: bool) -> Option<DockerSettings> {

@@ -2,7 +2,7 @@
 //!
 //! Must not judge.
 
-use crate::doctor::facts::{Forwarding, Seen, Service};
+use crate::doctor::facts::{Forwarding, LookupService, Lookups, Seen, Service};
 use crate::settings::Settings;
 use crate::sys::host::{self, Link};
 use crate::sys::interfaces::{self, Interface};
@@ -48,6 +48,22 @@ pub(super) fn services() -> Seen<Vec<Service>> {
         holder: holders.get(&one.inode).cloned(),
     };
     Ok(waiting.iter().map(service).collect())
+}
+
+/// The line of nsswitch.conf(5), and sockets that do not go through port 53.
+pub(super) fn lookups() -> Lookups {
+    let line = match std::fs::read_to_string("/etc/nsswitch.conf") {
+        Ok(text) => Ok(text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("hosts:"))
+            .unwrap_or("")
+            .trim()
+            .to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(told(&error)),
+    };
+    let there = |service: &LookupService| std::path::Path::new(service.socket()).exists();
+    Lookups { line, services: LookupService::ALL.into_iter().filter(there).collect() }
 }
 
 /// The servers that libc asks: the first three (resolv.conf(5)).
