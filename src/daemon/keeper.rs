@@ -124,18 +124,20 @@ impl Keeper {
     /// Captures what is wanted now.
     async fn follow_wanted(&mut self) {
         let plan = self.wanted.borrow_and_update().clone();
-        let whole = match &mut self.local {
-            Some(local) => {
-                local.besides(plan.config(), plan.form());
-                local.plan().unwrap_or(Ok(plan))
-            }
-            None => Ok(plan),
+        let whole = match &self.local {
+            Some(local) => Plan::new(local.with(plan.config()), plan.form()),
+            None => Ok(plan.clone()),
         };
         let replaced = match whole {
             Ok(plan) => replace(&mut self.installed, &self.vitals, plan).await,
             Err(error) => Err(error.into()),
         };
         self.again = replaced.is_err().then(|| Instant::now() + BACKOFF);
+        if let (Ok(()), Some(local)) = (&replaced, &mut self.local) {
+            // Not before: as long as this cannot be put in force, groups are captured beside what is.
+            local.besides(plan.config(), plan.form());
+            local.settle();
+        }
         self.tell(replaced).await;
     }
 
@@ -258,31 +260,73 @@ mod tests {
     use super::*;
     use crate::nft::Form;
     use crate::nft::scripted::Scripted;
-    use crate::settings::{Arguments, from_arguments};
+    use crate::settings::{Arguments, LocalSettings, LocalWho, Settings, from_arguments};
 
-    #[tokio::test(start_paused = true)]
-    async fn rules_in_force_are_put_back_while_those_that_are_wanted_cannot_be() {
+    /// A keeper that has captured this interface, and where to say what is wanted instead.
+    async fn keeper(
+        kernel: &Arc<Scripted>,
+        interface: &str,
+        users: &[&str],
+    ) -> (Keeper, watch::Sender<Plan>) {
+        let mut settings = settings();
+        if !users.is_empty() {
+            let users = users.iter().map(|&user| user.to_owned()).collect();
+            let who = LocalWho::These { users, cgroups: Vec::new() };
+            settings.local = Some(LocalSettings { who, proxy_port: 15_002, dns_port: 15_354 });
+        }
+        let mut local = Local::find(&settings).expect("local");
+        let plan = plan(interface);
+        if let Some(local) = &mut local {
+            local.besides(plan.config(), plan.form());
+        }
+        let whole = local.as_ref().and_then(Local::plan).unwrap_or_else(|| Ok(plan.clone())).expect("plan");
+        let installed = Installed::apply(kernel.clone(), &whole).await.expect("apply");
+        let vitals = Vitals::new(plan.clone(), &settings, None);
+        let (plans, wanted) = watch::channel(plan);
+        let (log, _) = Log::memory();
+        let mut keeper = Keeper::new(installed, wanted, local, log, vitals);
+        // Word of the kernel would be of the machine that tests.
+        keeper.monitor = None;
+        (keeper, plans)
+    }
+
+    fn settings() -> Settings {
         let arguments = Arguments {
             interfaces: vec!["br0".to_owned()],
             names: vec!["example.com".to_owned()],
             ..Arguments::default()
         };
-        let settings =
-            from_arguments(&arguments, std::time::SystemTime::UNIX_EPOCH).expect("settings").settings;
-        let plan = |interface: &str| {
-            let mut config = settings.capture.clone();
-            config.interfaces = vec![interface.to_owned()];
-            Plan::new(config, Form::Redirect).expect("plan")
-        };
+        from_arguments(&arguments, std::time::SystemTime::UNIX_EPOCH).expect("settings").settings
+    }
+
+    fn plan(interface: &str) -> Plan {
+        let mut config = settings().capture;
+        config.interfaces = vec![interface.to_owned()];
+        Plan::new(config, Form::Redirect).expect("plan")
+    }
+
+    #[tokio::test]
+    async fn groups_are_captured_beside_what_is_in_force_until_what_is_wanted_is() {
         let kernel = Arc::new(Scripted::default());
-        let installed = Installed::apply(kernel.clone(), &plan("br0")).await.expect("apply");
-        let table = installed.ruleset().table().to_owned();
-        let vitals = Vitals::new(plan("br0"), &settings, None);
-        let (plans, wanted) = watch::channel(plan("br0"));
-        let (log, _) = Log::memory();
-        let mut keeper = Keeper::new(installed, wanted, None, log, vitals);
-        // Word of the kernel would be of the machine that tests.
-        keeper.monitor = None;
+        let (mut keeper, plans) = keeper(&kernel, "br0", &["4242"]).await;
+        let beside = |keeper: &Keeper| {
+            let plan = keeper.local.as_ref().and_then(Local::plan).expect("local").expect("plan");
+            plan.config().interfaces.clone()
+        };
+        plans.send(plan("br1")).expect("followed");
+        kernel.refuse_loads_of("br1");
+        keeper.follow_wanted().await;
+        assert_eq!((beside(&keeper), keeper.again.is_some()), (vec!["br0".to_owned()], true));
+        kernel.refuse_loads_of("nothing");
+        keeper.follow_wanted().await;
+        assert_eq!((beside(&keeper), keeper.again.is_some()), (vec!["br1".to_owned()], false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rules_in_force_are_put_back_while_those_that_are_wanted_cannot_be() {
+        let kernel = Arc::new(Scripted::default());
+        let (keeper, plans) = keeper(&kernel, "br0", &[]).await;
+        let table = keeper.installed.ruleset().table().to_owned();
         let end = CancellationToken::new();
         let keeping = tokio::spawn(keeper.keep(end.clone()));
         let soon = async |what: &str, done: &dyn Fn() -> bool| {
