@@ -2,7 +2,7 @@
 //! that DNS really gave for them.
 //!
 //! Rooms, from the ground up: `facts` are the nouns; `wire` turns bytes into facts; `gate` turns facts
-//! into a verdict; `sys` is the kernel; `record` keeps what happened; `who` tells whose a flow is; `docker`
+//! into a verdict; `rate` counts how often; `sys` is the kernel; `record` keeps what happened; `who` tells whose a flow is; `docker`
 //! knows containers; `proxy`, `dns` and `nft` carry verdicts out; `admin` tells how it is; `settings` reads
 //! what the operator wants; `daemon` is where they meet; `doctor` says what is wrong; `demo` tries to get past
 //! it; `cli` speaks.
@@ -18,6 +18,7 @@ pub mod facts;
 pub mod gate;
 pub mod nft;
 pub mod proxy;
+pub mod rate;
 pub mod record;
 pub mod sandbox;
 pub mod settings;

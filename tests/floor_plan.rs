@@ -12,6 +12,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("facts", 0),
     ("wire", 1),
     ("gate", 1),
+    ("rate", 1),
     ("sys", 1),
     ("record", 2),
     ("who", 2),
