@@ -135,6 +135,7 @@ fn ask(
         addresses,
         stripped: 0,
         tapped: false,
+        over: None,
     }))
 }
 

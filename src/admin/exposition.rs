@@ -6,6 +6,7 @@
 use std::fmt::{Display, Write};
 use std::time::SystemTime;
 
+use crate::facts::Limit;
 use crate::gate::Reason;
 use crate::record::{Ending, Snapshot};
 
@@ -35,6 +36,13 @@ fn flows(page: &mut Page, counters: &Snapshot) {
     let mut flows = page.counter("namegate_flows_total", "Connections judged, by verdict and reason.");
     for reason in Reason::ALL {
         flows.labelled(&[("verdict", verdict(reason)), ("reason", reason.code())], counters.flows(reason));
+    }
+    let mut over = page.counter(
+        "namegate_over_limit_total",
+        "Connections and questions refused because of a limit, by limit.",
+    );
+    for limit in Limit::ALL {
+        over.labelled(&[("limit", limit.code())], counters.over(limit));
     }
     page.gauge("namegate_flows_open", "Connections that were let through and have not ended.")
         .value(counters.open_flows);
@@ -157,7 +165,7 @@ mod tests {
             let name = series.split('{').next().unwrap();
             assert!(known.contains(name) && name.starts_with("namegate_"), "{line}");
         }
-        assert_eq!(known.len(), 21);
+        assert_eq!(known.len(), 22);
     }
 
     #[test]
@@ -168,6 +176,7 @@ mod tests {
             "namegate_flows_total{verdict=\"denied\",reason=\"garbled\"} 1",
             "namegate_flows_total{verdict=\"observed\",reason=\"observed_only\"} 1",
             "namegate_flows_open 2",
+            "namegate_over_limit_total{limit=\"new_connections\"} 1",
             "namegate_bytes_total{direction=\"received\"} 5678901",
             "namegate_dns_questions_total{verdict=\"denied\",reason=\"name_not_allowed\"} 1",
             "namegate_dnstap_frames_total{outcome=\"bad\"} 1",

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use crate::facts::Limit;
 use crate::gate::Reason;
 use crate::record::{Denied, Notice, Subject};
 
@@ -53,6 +54,7 @@ fn why(denied: &Denied) -> String {
         Reason::ProtocolNotAllowed => "it is allowed, but not by this protocol",
         Reason::NameChanged => "a later request on the connection is for another name, which is not allowed",
         Reason::OwnAddress => "that is the gate itself",
+        Reason::OverLimit if denied.limit == Some(Limit::NewNames) => "too many different names",
         Reason::OverLimit => "too many at once",
         Reason::ClientUnknown => "it is not known whose it is",
         Reason::Revoked => "it is allowed no more",
@@ -90,10 +92,7 @@ fn remedy(denied: &Denied) -> Option<String> {
             "`types` under [dns] in a --policy file".to_owned()
         }
         Reason::ProtocolNotAllowed => "`protocols` in the rule".to_owned(),
-        Reason::OverLimit if denied.port.is_none() => {
-            "`max_inflight` under [dns] in a --policy file".to_owned()
-        }
-        Reason::OverLimit => "`max_connections` under [proxy] in a --policy file".to_owned(),
+        Reason::OverLimit => format!("{} in a --policy file", setting(denied.limit?)),
         Reason::Garbled
         | Reason::NameChanged
         | Reason::OwnAddress
@@ -107,6 +106,17 @@ fn remedy(denied: &Denied) -> Option<String> {
     Some(format!("to allow: {words}"))
 }
 
+/// Where a limit of one command is set.
+fn setting(limit: Limit) -> &'static str {
+    match limit {
+        Limit::OpenConnections => "`max_connections` under [proxy]",
+        Limit::NewConnections => "`new_connections_per_second` under [proxy]",
+        Limit::QuestionsUnderWay => "`max_inflight` under [dns]",
+        Limit::Questions => "`questions_per_second` under [dns]",
+        Limit::NewNames => "`new_names_per_minute` under [dns]",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +128,12 @@ mod tests {
 
     fn denied(subject: Subject, port: Option<u16>, reason: Reason) -> Denied {
         let rule = (reason == Reason::DeniedByRule).then(|| "deny".into());
-        Denied { subject, resolved_from: None, port, reason, rule }
+        let limit = match port {
+            Some(_) => Limit::OpenConnections,
+            None => Limit::QuestionsUnderWay,
+        };
+        let limit = (reason == Reason::OverLimit).then_some(limit);
+        Denied { subject, resolved_from: None, port, reason, rule, limit }
     }
 
     #[test]

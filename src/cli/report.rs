@@ -118,6 +118,7 @@ mod tests {
             rule: None,
             evidence: None,
             held: Duration::ZERO,
+            over: None,
         }));
         let (ending, sent, received) = (Ending::Closed, 999 * number, 1_234_567 * number);
         summary.hear(&Event::Closed(Closed {

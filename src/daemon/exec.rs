@@ -214,6 +214,7 @@ impl Outside {
         log.record(reload::policy(&engine.gate, Ok(()))).await;
         let Engine { gate, forwarder, .. } = engine;
         tasks.keep(upkeep::sweep(Arc::clone(&gate), || {}, tasks.upkeep.clone()));
+        tasks.keep(upkeep::tell_repeats(log.clone(), tasks.upkeep.clone()));
         tasks.keep(upkeep::follow_own(gate, forwarder, Default::default(), tasks.upkeep.clone()));
         Ok((tasks, log))
     }

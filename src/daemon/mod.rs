@@ -273,6 +273,7 @@ impl Running {
         vitals.ruleset(Some(Standing::Intact));
         let noted = Arc::clone(&vitals);
         tasks.keep(upkeep::sweep(Arc::clone(&gate), move || noted.swept(), end.clone()));
+        tasks.keep(upkeep::tell_repeats(log.clone(), end.clone()));
         tasks.keep(upkeep::follow_own(Arc::clone(&gate), forwarder, ports, end.clone()));
         let (plans, wanted) = watch::channel(plan);
         if let Some((view, docker)) = view.zip(settings.docker) {

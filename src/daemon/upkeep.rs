@@ -1,4 +1,4 @@
-//! What has to be looked after while the gate runs: its own addresses and the ledger's past.
+//! What has to be looked after while the gate runs: its own addresses, the ledger's past, the log's debts.
 //!
 //! Must not know connections or questions.
 
@@ -12,12 +12,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dns::Forwarder;
 use crate::gate::{Gate, Own};
+use crate::record::Log;
 use crate::sys::{clock, host};
 
 /// How often the ledger is swept; a step costs microseconds.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Leases looked at in one step.
 const SWEEP_BUDGET: usize = 50_000;
+/// How often the log is asked for what it owes; such a line is due after a second.
+const TELL: Duration = Duration::from_secs(1);
 /// How often addresses are read. The kernel rules refuse own addresses by themselves, at once.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -28,6 +31,15 @@ pub(super) async fn sweep(gate: Arc<Gate>, swept: impl Fn(), cancel: Cancellatio
     while cancel.run_until_cancelled(every.tick()).await.is_some() {
         gate.sweep(clock::tick(), SWEEP_BUDGET);
         swept();
+    }
+}
+
+/// Has the log tell what it owes of refusals that it put off, until cancelled.
+pub(super) async fn tell_repeats(log: Log, cancel: CancellationToken) {
+    let mut every = interval(TELL);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while cancel.run_until_cancelled(every.tick()).await.is_some() {
+        log.tell_repeats(clock::tick()).await;
     }
 }
 

@@ -59,6 +59,10 @@ pub struct DnsConfig {
     pub max_inflight: usize,
     /// Questions under way at once for one client.
     pub max_inflight_per_client: usize,
+    /// Questions of one client in a second, and at once.
+    pub questions_per_second: u32,
+    /// Names that one client had not asked for lately, in a minute, and at once.
+    pub new_names_per_minute: u32,
     /// Whether AAAA is answered NODATA (this host has no IPv6 route).
     pub no_ipv6: bool,
 }

@@ -9,13 +9,17 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::facts::{Client, FlowId, Moment, Name, Observation, Siblings, Source, Transport, canonical};
+use crate::facts::{
+    Client, FlowId, Limit, Moment, Name, Observation, Siblings, Source, Transport, canonical,
+};
 use crate::gate::{Gate, QuestionVerdict, Reason};
-use crate::record::{DnsEvent, Event, Log, Origin};
+use crate::rate::NewNames;
+use crate::record::{self, DnsEvent, Event, Log, Origin};
 use crate::sys::clock;
 use crate::who::{Who, Whose};
 use crate::wire::dns::{self, Ask, Query, QueryFault, Reply, ede, qtype, rcode};
 
+use super::limits::Over;
 use super::upstream::{Resolve, UpstreamError};
 use super::{Denial, DnsConfig};
 
@@ -40,6 +44,8 @@ pub(super) struct Corridor {
     pub(super) log: Log,
     pub(super) resolve: Arc<dyn Resolve>,
     pub(super) who: Arc<Who>,
+    /// How much each client may say in names.
+    pub(super) names: NewNames,
     /// Whether AAAA is answered NODATA; may change while we run.
     pub(super) no_ipv6: AtomicBool,
 }
@@ -70,6 +76,10 @@ impl Corridor {
         let event = DnsEvent { origin, ..asked.event(&query, now) }.judged(&judged);
         if !judged.reason.lets_pass() {
             return self.refuse(asked, &query, event).await;
+        }
+        if !self.names.take(asked.client, &query.question.name, now.tick) {
+            let over = Over { limit: Limit::NewNames, tell: true };
+            return self.refuse_query_over_limit(asked, &query, event, over).await;
         }
         let limit = asked.limit(&query);
         if self.no_ipv6.load(Ordering::Relaxed) && query.question.qtype == qtype::AAAA {
@@ -204,20 +214,33 @@ impl Corridor {
         reply
     }
 
-    /// Refuses a message for which there is no room. With `tell` the client hears so, else it hears nothing.
-    pub(super) async fn refuse_over_limit(&self, asked: Asked<'_>, tell: bool) -> Option<Vec<u8>> {
+    /// Refuses a message for which there is no room.
+    pub(super) async fn refuse_over_limit(&self, asked: Asked<'_>, over: Over) -> Option<Vec<u8>> {
         let now = clock::now();
         let Ok(query) = dns::query(asked.message) else {
-            self.record(asked.unread(Reason::OverLimit, now)).await;
+            let event = asked.unread(Reason::OverLimit, now);
+            self.record(DnsEvent { over: Some(record::Over::once(over.limit)), ..event }).await;
             return None;
         };
-        let event = DnsEvent { reason: Reason::OverLimit, ..asked.event(&query, now) };
+        self.refuse_query_over_limit(asked, &query, asked.event(&query, now), over).await
+    }
+
+    /// Whose doing it is hears so, others hear nothing.
+    async fn refuse_query_over_limit(
+        &self,
+        asked: Asked<'_>,
+        query: &Query<'_>,
+        event: DnsEvent,
+        Over { limit, tell }: Over,
+    ) -> Option<Vec<u8>> {
+        let over = Some(record::Over::once(limit));
+        let event = DnsEvent { reason: Reason::OverLimit, would: None, over, ..event };
         if !tell {
             self.record(event).await;
             return None;
         }
         let text = said(event.reason, &query.question.name);
-        let reply = dns::refusal(&query, rcode::REFUSED, Some((ede::BLOCKED, &text)), asked.limit(&query));
+        let reply = dns::refusal(query, rcode::REFUSED, Some((ede::BLOCKED, &text)), asked.limit(query));
         self.record(DnsEvent { rcode: Some(rcode::REFUSED), ..event }).await;
         Some(reply)
     }
@@ -288,6 +311,7 @@ impl Asked<'_> {
             addresses: Vec::new(),
             stripped: 0,
             tapped: false,
+            over: None,
         }
     }
 

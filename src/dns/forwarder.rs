@@ -13,13 +13,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::facts::{Client, Name, Transport};
 use crate::gate::Gate;
+use crate::rate::{NewNames, Rate};
 use crate::record::Log;
+use crate::sys::clock;
 use crate::sys::udp::{CapturedUdp, Datagram};
 use crate::who::{Who, Whose};
 
 use super::DnsConfig;
 use super::exchange::{Asked, Corridor};
-use super::limits::{Full, Limits};
+use super::limits::{Admission, Limits, MAX_CLIENTS};
 use super::lookup::Lookups;
 use super::stream;
 use super::upstream::Resolve;
@@ -28,7 +30,7 @@ use super::upstream::Resolve;
 #[derive(Debug, Clone)]
 pub struct Forwarder {
     corridor: Arc<Corridor>,
-    questions: Arc<Limits>,
+    questions: Arc<Admission>,
     connections: Arc<Limits>,
     lookups: Arc<Lookups>,
     tasks: TaskTracker,
@@ -54,9 +56,11 @@ impl Forwarder {
         resolve: Arc<dyn Resolve>,
         who: Arc<Who>,
     ) -> Self {
-        let questions = Limits::new(config.max_inflight, config.max_inflight_per_client);
+        let under_way = Limits::new(config.max_inflight, config.max_inflight_per_client);
+        let questions = Arc::new(Admission::new(config.questions_per_second, under_way));
+        let names = NewNames::new(Rate::per_minute(config.new_names_per_minute), MAX_CLIENTS);
         let no_ipv6 = config.no_ipv6.into();
-        let corridor = Arc::new(Corridor { config, gate, log, resolve, who, no_ipv6 });
+        let corridor = Arc::new(Corridor { config, gate, log, resolve, who, names, no_ipv6 });
         let lookups = Arc::new(Lookups::new(Arc::clone(&corridor)));
         let connections = Limits::new(CONNECTIONS, CONNECTIONS_PER_CLIENT);
         Self { corridor, questions, connections, lookups, tasks: TaskTracker::new(), whose: Whose::Link }
@@ -114,7 +118,7 @@ impl Forwarder {
         let Datagram { peer, destination: server, cut, .. } = datagram;
         // What did not fit is no query: an empty message is judged in its place, and logged.
         let message = if cut { &[] } else { message };
-        let full = match self.questions.take(self.place_of(peer)) {
+        let over = match self.questions.take(self.place_of(peer), clock::tick()) {
             Ok(place) => {
                 let (this, socket, message) = (self.clone(), Arc::clone(socket), message.to_vec());
                 self.tasks.spawn(async move {
@@ -126,11 +130,11 @@ impl Forwarder {
                 });
                 return;
             }
-            Err(full) => full,
+            Err(over) => over,
         };
         // Here, not in a task: a flood costs the flooded socket's time, not memory.
         let asked = self.asked(message, peer, server, Transport::Udp);
-        if let Some(reply) = self.corridor.refuse_over_limit(asked, full == Full::One).await {
+        if let Some(reply) = self.corridor.refuse_over_limit(asked, over).await {
             send(socket, &reply, asked).await;
         }
     }
@@ -165,9 +169,9 @@ impl Forwarder {
 
     /// Answers a message that came by a connection. The place counts as for a datagram.
     pub(super) async fn answer(&self, asked: Asked<'_>) -> Option<Vec<u8>> {
-        match self.questions.take(asked.client) {
+        match self.questions.take(asked.client, clock::tick()) {
             Ok(_place) => self.corridor.exchange(asked).await,
-            Err(full) => self.corridor.refuse_over_limit(asked, full == Full::One).await,
+            Err(over) => self.corridor.refuse_over_limit(asked, over).await,
         }
     }
 

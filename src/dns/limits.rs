@@ -1,4 +1,4 @@
-//! How many things may be under way at once, in all and for one client.
+//! How many things may be under way at once, in all and for one client, and how many one client may begin in a second.
 //!
 //! It does not know what the things are.
 
@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::facts::Client;
+use crate::facts::{Client, Limit, Tick};
+use crate::rate::{Budgets, Rate};
 
 /// Counts what is under way.
 #[derive(Debug)]
@@ -24,6 +25,13 @@ struct Taken {
     by_client: HashMap<Client, usize>,
 }
 
+/// Counts what is under way, and what is begun.
+#[derive(Debug)]
+pub(super) struct Admission {
+    begun: Budgets,
+    under_way: Arc<Limits>,
+}
+
 /// Which limit was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
@@ -33,11 +41,35 @@ pub(super) enum Full {
     One,
 }
 
+/// Why something may not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Over {
+    pub(super) limit: Limit,
+    /// Whether it is the client's own doing, which it is told then.
+    pub(super) tell: bool,
+}
+
 /// A place, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     limits: Arc<Limits>,
     client: Client,
+}
+
+impl Admission {
+    /// Puts a budget in front of limits.
+    pub(super) fn new(per_second: u32, under_way: Arc<Limits>) -> Self {
+        Self { begun: Budgets::new(Rate::per_second(per_second), MAX_CLIENTS), under_way }
+    }
+
+    /// Takes a place for a client.
+    pub(super) fn take(&self, client: Client, now: Tick) -> Result<Place, Over> {
+        if !self.begun.take(client, now) {
+            return Err(Over { limit: Limit::Questions, tell: true });
+        }
+        let under_way = |full| Over { limit: Limit::QuestionsUnderWay, tell: full == Full::One };
+        self.under_way.take(client).map_err(under_way)
+    }
 }
 
 impl Limits {
@@ -74,6 +106,9 @@ impl Drop for Place {
         }
     }
 }
+
+/// Clients with a budget of their own, in some 1 MiB each time.
+pub(super) const MAX_CLIENTS: usize = 16_384;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]

@@ -42,7 +42,13 @@ impl Lookups {
             tracing::debug!(%client, %name, "look-up refused: too many under way");
             return;
         };
-        if !self.corridor.gate.question(client, &name, clock::now()).reason.lets_pass() {
+        let now = clock::now();
+        if !self.corridor.gate.question(client, &name, now).reason.lets_pass() {
+            return;
+        }
+        // A claimed name that travels says as much as one that is asked for.
+        if !self.corridor.names.take(client, &name, now.tick) {
+            tracing::debug!(%client, %name, "look-up refused: too many new names");
             return;
         }
         let qtype = if destination.is_ipv4() { qtype::A } else { qtype::AAAA };

@@ -107,6 +107,8 @@ struct Case {
     private: bool,
     no_ipv6: bool,
     per_client: usize,
+    per_second: u32,
+    names: u32,
     mode: Mode,
     until: Option<SystemTime>,
     denial: Denial,
@@ -121,6 +123,8 @@ impl Default for Case {
             private: false,
             no_ipv6: false,
             per_client: 50,
+            per_second: 1_000,
+            names: 1_000,
             mode: Mode::Enforce,
             until: None,
             denial: Denial::Refused,
@@ -170,6 +174,8 @@ impl World {
             timeout: Duration::from_secs(2),
             max_inflight: 100,
             max_inflight_per_client: case.per_client,
+            questions_per_second: case.per_second,
+            new_names_per_minute: case.names,
             no_ipv6: case.no_ipv6,
         };
         let script = Arc::new(case.script);
@@ -577,4 +583,70 @@ async fn a_name_that_is_denied_to_any_address_is_not_answered() {
         assert_eq!(world.script.asked.load(Ordering::SeqCst), usize::from(allowed), "{denied}");
         assert!(world.logged().await[0].contains(reason));
     }
+}
+
+/// Asks one question after the other by one socket, and returns which were answered.
+async fn ask_all(world: &World, names: impl Iterator<Item = String>) -> Vec<bool> {
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(world.udp).await.unwrap();
+    let (mut answered, mut buffer) = (Vec::new(), [0; 4096]);
+    for name in names {
+        client.send(&query(&name, 1)).await.unwrap();
+        let len = timeout(Duration::from_secs(5), client.recv(&mut buffer)).await.unwrap().unwrap();
+        let reply = Message::from_vec(&buffer[..len]).unwrap();
+        let refused = reply.metadata.response_code == ResponseCode::Refused;
+        assert_eq!(refused.then(|| told(&reply).unwrap().1), refused.then(|| format!("over_limit: {name}")));
+        answered.push(!refused);
+    }
+    answered
+}
+
+/// How many `over_limit` lines there are, and how many refusals they tell of.
+fn over_limit(lines: &[String], limit: &str) -> (usize, u64) {
+    let lines: Vec<serde_json::Value> =
+        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_limit = lines.iter().filter(|line| line["namegate"]["limit"] == limit);
+    let told = of_limit.clone().map(|line| 1 + line["namegate"]["repeated"].as_u64().unwrap_or(0)).sum();
+    (of_limit.count(), told)
+}
+
+#[tokio::test]
+async fn a_client_that_asks_too_often_is_refused_and_the_log_counts_it_in_few_lines() {
+    let world = World::new(Case { per_second: 20, ..Case::default() }).await;
+    let started = std::time::Instant::now();
+    let answered = ask_all(&world, (0..500).map(|_| "www.example.com".to_owned())).await;
+    let seconds = started.elapsed().as_secs_f64();
+    let passed = answered.iter().filter(|answered| **answered).count();
+    assert!(answered[..20].iter().all(|answered| *answered), "a burst of a second's worth is let through");
+    assert!(passed as f64 <= 20.0 + 20.0 * seconds + 1.0, "{passed} in {seconds} s");
+    assert_eq!(world.script.asked.load(Ordering::SeqCst), passed, "what is refused does not travel");
+    let lines = world.logged().await;
+    let (few, told) = over_limit(&lines, "questions");
+    assert_eq!(told as usize, 500 - passed);
+    assert!(few as f64 <= seconds + 2.0, "{few} lines in {seconds} s");
+}
+
+#[tokio::test]
+async fn a_tunnel_in_names_runs_dry_and_names_that_are_known_go_on() {
+    let world = World::new(Case { names: 60, ..Case::default() }).await;
+    let started = std::time::Instant::now();
+    let names = |from: usize, to: usize| (from..to).map(|number| format!("a{number}.example.com"));
+    let answered = ask_all(&world, names(0, 300)).await;
+    let passed = answered.iter().filter(|answered| **answered).count();
+    assert!(passed >= 60 && passed as f64 <= 60.0 + started.elapsed().as_secs_f64() + 1.0, "{passed}");
+    assert!(
+        ask_all(&world, names(0, 60)).await.into_iter().all(|answered| answered),
+        "the first 60 are known"
+    );
+    // Claimed names that are looked up for a flow say as much as those that are asked for.
+    let before = world.script.asked.load(Ordering::SeqCst);
+    let own = Client::at(Ipv4Addr::LOCALHOST.into());
+    for name in names(1_000, 1_100) {
+        let destination = "203.0.113.1".parse().unwrap();
+        world.forwarder.lookup(own, Name::parse(&name).unwrap(), destination).await;
+    }
+    let travelled = world.script.asked.load(Ordering::SeqCst) - before;
+    assert!(travelled as f64 <= started.elapsed().as_secs_f64() + 1.0, "{travelled}");
+    let lines = world.logged().await;
+    assert_eq!(over_limit(&lines, "new_names").1 as usize, 300 - passed);
 }

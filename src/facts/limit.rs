@@ -19,8 +19,13 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, in the order of the documentation.
-    pub const ALL: [Self; 5] =
-        [Self::OpenConnections, Self::NewConnections, Self::QuestionsUnderWay, Self::Questions, Self::NewNames];
+    pub const ALL: [Self; 5] = [
+        Self::OpenConnections,
+        Self::NewConnections,
+        Self::QuestionsUnderWay,
+        Self::Questions,
+        Self::NewNames,
+    ];
 
     /// Returns the stable code, `namegate.limit` of an `over_limit` line.
     pub const fn code(self) -> &'static str {

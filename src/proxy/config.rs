@@ -25,6 +25,8 @@ pub struct ProxyConfig {
     pub max_connections: usize,
     /// Open connections of one client; beyond it, new ones are refused (`over_limit`).
     pub max_connections_per_client: usize,
+    /// New connections of one client in a second, and at once; beyond it, they are refused (`over_limit`).
+    pub new_connections_per_second: u32,
     /// How long open flows may go on after SIGTERM.
     pub drain: Duration,
 }

@@ -1,4 +1,4 @@
-//! How many connections one client may have, and what each flow is called.
+//! How many connections one client may have, and begin in a second, and what each flow is called.
 //!
 //! Must not know what is refused to a client that is over the limit.
 
@@ -9,12 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::facts::{Client, FlowId};
+use crate::facts::{Client, FlowId, Limit, Tick};
+use crate::rate::{Budgets, Rate};
 
-/// Open connections by client. Holds no more entries than there are open connections.
+/// Open connections by client, and budgets of new ones. Holds no more entries than there are open connections, and
+/// [`MAX_CLIENTS`] budgets.
 #[derive(Debug)]
 pub(super) struct Clients {
     max: usize,
+    new: Budgets,
     open: Mutex<HashMap<Client, usize>>,
 }
 
@@ -26,19 +29,23 @@ pub(super) struct Place {
 }
 
 impl Clients {
-    pub(super) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, open: Mutex::new(HashMap::new()) })
+    pub(super) fn new(max: usize, per_second: u32) -> Arc<Self> {
+        let new = Budgets::new(Rate::per_second(per_second), MAX_CLIENTS);
+        Arc::new(Self { max, new, open: Mutex::new(HashMap::new()) })
     }
 
-    /// Takes a place for one more connection; `None`: the client has as many as it may.
-    pub(super) fn enter(self: &Arc<Self>, client: Client) -> Option<Place> {
+    /// Takes a place for one more connection, or says which limit has been reached.
+    pub(super) fn enter(self: &Arc<Self>, client: Client, now: Tick) -> Result<Place, Limit> {
+        if !self.new.take(client, now) {
+            return Err(Limit::NewConnections);
+        }
         let mut open = self.open.lock();
         let count = open.get(&client).copied().unwrap_or(0);
         if count >= self.max {
-            return None;
+            return Err(Limit::OpenConnections);
         }
         open.insert(client, count + 1);
-        Some(Place { clients: Arc::clone(self), client })
+        Ok(Place { clients: Arc::clone(self), client })
     }
 }
 
@@ -70,6 +77,9 @@ impl FlowIds {
     }
 }
 
+/// Clients with a budget of their own, in some 1 MiB.
+const MAX_CLIENTS: usize = 16_384;
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
@@ -77,15 +87,20 @@ mod tests {
 
     #[test]
     fn a_client_over_its_limit_takes_nothing_from_another() {
-        let clients = Clients::new(2);
+        let clients = Clients::new(2, 5);
+        let at = |millis: u64| Tick::from_nanos(millis * 1_000_000);
+        let enter = |client| clients.enter(client, at(0));
         let one = Client::at("192.0.2.1".parse().unwrap());
         let two = Client::at("192.0.2.2".parse().unwrap());
-        let held = [clients.enter(one).unwrap(), clients.enter(one).unwrap()];
-        assert!(clients.enter(one).is_none());
-        assert!(clients.enter(two).is_some());
+        let held = [enter(one).unwrap(), enter(one).unwrap()];
+        assert_eq!(enter(one).unwrap_err(), Limit::OpenConnections);
+        assert!(enter(two).is_ok());
         drop(held);
         assert!(clients.open.lock().is_empty(), "no entry outlives its connections");
-        assert!(clients.enter(one).is_some());
+        assert!(enter(one).is_ok() && enter(one).is_ok());
+        assert_eq!(enter(one).unwrap_err(), Limit::NewConnections);
+        assert!(enter(two).is_ok());
+        assert!(clients.enter(one, at(200)).is_ok());
     }
 
     #[test]

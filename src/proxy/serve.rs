@@ -68,7 +68,7 @@ impl Proxy {
     pub fn new(wiring: Wiring) -> Arc<Self> {
         let Wiring { config, gate, log, dial, second_look, who, policy_changes } = wiring;
         let slots = config.max_connections.min(Semaphore::MAX_PERMITS);
-        let clients = Clients::new(config.max_connections_per_client);
+        let clients = Clients::new(config.max_connections_per_client, config.new_connections_per_second);
         Arc::new(Self {
             config,
             gate,

@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::facts::{Claim, Flow, Name, Process, Protocol, Via};
+use crate::facts::{Claim, Flow, Limit, Name, Process, Protocol, Via};
 use crate::gate::{Decision, Permit, Reason};
-use crate::record::{Closed, Decided, Ending, Event, Origin};
+use crate::record::{Closed, Decided, Ending, Event, Origin, Over};
 use crate::sys::{clock, socket};
 
 use super::ended::{Ended, Untold};
@@ -40,10 +40,13 @@ impl Proxy {
         let mut changes = self.policy_changes.clone();
         changes.mark_unchanged();
 
-        let Some(_place) = self.clients.enter(flow.client()) else {
-            let decision = self.gate.over_limit(&flow);
-            self.record_decided(&flow, &origin, None, &decision, Duration::ZERO).await;
-            return reset(client);
+        let _place = match self.clients.enter(flow.client(), clock::tick()) {
+            Ok(place) => place,
+            Err(limit) => {
+                // On the heap: every connection would carry the room for it.
+                Box::pin(self.record_over_limit(&flow, &origin, limit)).await;
+                return reset(client);
+            }
         };
         // Without these options the flow is slower, not less safe.
         let _ = socket::prepare(&client);
@@ -136,6 +139,12 @@ impl Proxy {
         self.log.record(Event::Decided(decided)).await;
     }
 
+    async fn record_over_limit(&self, flow: &Flow, origin: &Origin, limit: Limit) {
+        let decision = self.gate.over_limit(flow);
+        let decided = Decided::new(flow, origin, None, &decision, Duration::ZERO, clock::now());
+        self.log.record(Event::Decided(Decided { over: Some(Over::once(limit)), ..decided })).await;
+    }
+
     async fn record_closed(&self, flow: &Flow, origin: Origin, name: Option<&Name>, ended: &Ended) {
         let closed = Closed {
             flow: *flow,
@@ -204,6 +213,7 @@ mod tests {
             idle_timeout: Duration::from_secs(1),
             max_connections: 1,
             max_connections_per_client: 1,
+            new_connections_per_second: 1,
             drain: Duration::ZERO,
         };
         let gate = Gate::new(Policy::compile(vec![], Defaults::default()).unwrap(), ledger);

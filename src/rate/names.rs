@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn new_names_cost_and_known_ones_do_not() {
         let names = NewNames::new(Rate::per_minute(60), 16);
-        let granted = |client, now| (0..1_000).filter(|number| names.take(client, &name(*number), now)).count();
+        let granted =
+            |client, now| (0..1_000).filter(|number| names.take(client, &name(*number), now)).count();
         assert_eq!(granted(ONE, at(0)), 60);
         assert_eq!(granted(ONE, at(0)), 60, "the same ones, again and again");
         assert_eq!(granted(TWO, at(0)), 60, "what one client asked is new for another");

@@ -7,10 +7,13 @@ use std::time::Duration;
 use crate::facts::{Client, Container, Fault, Flow, FlowId, Moment, Name, Process, Protocol, Transport, Via};
 use crate::gate::{Decision, Evidence, Reason, Rule};
 
+use super::Over;
+
 /// Anything that happened.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A flow was judged. Exactly one per flow, before a byte leaves.
+    /// A flow was judged. Exactly one per flow, before a byte leaves; of those that are over a limit one may stand for
+    /// many on paper.
     Decided(Decided),
     /// A flow ended.
     Closed(Closed),
@@ -99,6 +102,8 @@ pub struct Decided {
     pub evidence: Option<Evidence>,
     /// How long the flow was held for evidence.
     pub held: Duration,
+    /// For `over_limit`: the limit.
+    pub over: Option<Over>,
 }
 
 impl Decided {
@@ -134,6 +139,7 @@ impl Decided {
             rule: decision.rule.clone(),
             evidence: decision.evidence.clone(),
             held,
+            over: None,
         }
     }
 }
@@ -249,6 +255,8 @@ pub struct DnsEvent {
     pub stripped: usize,
     /// `true`: seen by a dnstap sender, not answered here.
     pub tapped: bool,
+    /// For `over_limit`: the limit.
+    pub over: Option<Over>,
 }
 
 impl DnsEvent {

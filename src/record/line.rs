@@ -14,8 +14,8 @@ use crate::gate::{Evidence, Reason, Rule};
 
 use super::json::Object;
 use super::{
-    Closed, Decided, DnsEvent, Ending, Event, Gap, Origin, PolicyEvent, RulesetEvent, SandboxEvent, TapEvent,
-    TapRefusal, TapWhat,
+    Closed, Decided, DnsEvent, Ending, Event, Gap, Origin, Over, PolicyEvent, RulesetEvent, SandboxEvent,
+    TapEvent, TapRefusal, TapWhat,
 };
 
 /// The ECS release whose field names are used.
@@ -70,6 +70,7 @@ fn decided(root: &mut Object<'_>, event: &Decided) {
         if !event.held.is_zero() {
             inner.number("held", nanos(event.held));
         }
+        over(inner, event.over);
         if let Some(found) = &event.evidence {
             inner.object("evidence", |inner| evidence(inner, found, event.at));
         }
@@ -144,7 +145,17 @@ fn dns(root: &mut Object<'_>, event: &DnsEvent) {
         if event.tapped {
             inner.text("tap", "dnstap");
         }
+        over(inner, event.over);
     });
+}
+
+/// Which limit was reached, and for how many others the line stands.
+fn over(inner: &mut Object<'_>, over: Option<Over>) {
+    let Some(Over { limit, repeated }) = over else { return };
+    inner.text("limit", limit.code());
+    if repeated > 0 {
+        inner.number("repeated", repeated);
+    }
 }
 
 /// The CNAME chain as records, then the addresses under its last name.

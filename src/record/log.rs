@@ -12,8 +12,9 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::facts::Moment;
+use crate::facts::{Moment, Tick};
 
+use super::repeats::{self, Fate, Repeats};
 use super::writer::{Missing, Order, Outlet, Writer};
 use super::{Event, FileSink, Gap, Metrics, Sink};
 
@@ -91,6 +92,7 @@ pub struct Log {
 #[derive(Debug)]
 struct Inner {
     metrics: Arc<Metrics>,
+    repeats: Mutex<Repeats>,
     way: Way,
 }
 
@@ -173,7 +175,7 @@ impl Log {
     ) -> Result<Self, LogError> {
         let metrics = Arc::new(Metrics::default());
         if sinks.is_empty() && listener.is_none() {
-            return Ok(Self { inner: Arc::new(Inner { metrics, way: Way::Nowhere }) });
+            return Ok(Self { inner: Arc::new(Inner::new(metrics, Way::Nowhere)) });
         }
         let (orders, receiver) = mpsc::channel(queue.max(1));
         let (done, done_seen) = watch::channel(false);
@@ -191,7 +193,7 @@ impl Log {
             .spawn(|| writer.run())
             .map_err(|source| LogError::Thread { source })?;
         let way = Way::Queue { orders, when_full, shed, done: done_seen };
-        Ok(Self { inner: Arc::new(Inner { metrics, way }) })
+        Ok(Self { inner: Arc::new(Inner::new(metrics, way)) })
     }
 
     /// Makes a log that keeps its events in memory, and the handle to read them: for the tests of whatever
@@ -199,7 +201,7 @@ impl Log {
     pub fn memory() -> (Self, Recorded) {
         let events = Arc::new(Mutex::new(Vec::new()));
         let recorded = Recorded { events: Arc::clone(&events) };
-        let inner = Inner { metrics: Arc::new(Metrics::default()), way: Way::Memory(events) };
+        let inner = Inner::new(Arc::default(), Way::Memory(events));
         (Self { inner: Arc::new(inner) }, recorded)
     }
 
@@ -210,30 +212,51 @@ impl Log {
 
     /// Records an event: counts it, and queues its line. Waits only when the queue is full and `when_full = "block"`.
     ///
+    /// Of refusals over a limit only one a second for each client and limit has a line, which tells of the others; see
+    /// [`Log::tell_repeats`].
+    ///
     /// An event whose recording is given up while it waits, or that comes after [`Log::close`], is counted
     /// as lost.
-    pub async fn record(&self, event: Event) {
+    pub fn record(&self, event: Event) -> impl Future<Output = ()> + Send {
         self.inner.metrics.count(&event);
+        self.queue(self.inner.line_now(event))
+    }
+
+    /// Writes what is owed of refusals that were put off and are not followed by another.
+    pub async fn tell_repeats(&self, now: Tick) {
+        self.settle(Some(now)).await;
+    }
+
+    async fn settle(&self, now: Option<Tick>) {
+        let due = self.inner.repeats.lock().due(now);
+        for event in due {
+            self.queue(Some(event)).await;
+        }
+    }
+
+    async fn queue(&self, mut line: Option<Event>) {
         match &self.inner.way {
-            Way::Queue { orders, when_full, .. } if event.has_line() => match when_full {
-                WhenFull::Block => {
-                    let waiting = Waiting { inner: &self.inner, at: event.at() };
-                    if let Ok(room) = orders.reserve().await {
-                        std::mem::forget(waiting);
-                        room.send(Order::Line(event));
-                    }
+            Way::Queue { orders, when_full: WhenFull::Block, .. } => {
+                let Some(at) = line.as_ref().map(Event::at) else { return };
+                let waiting = Waiting { inner: &self.inner, at };
+                if let (Ok(room), Some(event)) = (orders.reserve().await, line.take()) {
+                    std::mem::forget(waiting);
+                    room.send(Order::Line(event));
                 }
-                WhenFull::Shed => match orders.try_send(Order::Line(event)) {
+            }
+            Way::Queue { orders, when_full: WhenFull::Shed, .. } => {
+                let Some(event) = line.take() else { return };
+                match orders.try_send(Order::Line(event)) {
                     Ok(()) => {}
                     Err(TrySendError::Full(order) | TrySendError::Closed(order)) => {
                         if let Order::Line(event) = order {
                             self.inner.lost(event.at());
                         }
                     }
-                },
-            },
-            Way::Memory(events) => events.lock().push(event),
-            Way::Queue { .. } | Way::Nowhere => {}
+                }
+            }
+            Way::Memory(events) => events.lock().extend(line),
+            Way::Nowhere => {}
         }
     }
 
@@ -264,6 +287,7 @@ impl Log {
 
     /// Writes out what is queued and stops the writer; the listener has heard everything then.
     pub async fn close(&self) {
+        self.settle(None).await;
         let Way::Queue { orders, done, .. } = &self.inner.way else { return };
         // An error means that the writer is on its way out already.
         let _ = orders.send(Order::Close).await;
@@ -272,6 +296,26 @@ impl Log {
 }
 
 impl Inner {
+    fn new(metrics: Arc<Metrics>, way: Way) -> Self {
+        Self { metrics, repeats: Mutex::default(), way }
+    }
+
+    /// Returns the event where it is to be written: it has a line, and no later one tells of it.
+    fn line_now(&self, event: Event) -> Option<Event> {
+        if !repeats::concerns(&event) {
+            return (event.has_line() || matches!(self.way, Way::Memory(_))).then_some(event);
+        }
+        let fate = self.repeats.lock().take(event);
+        match fate {
+            Fate::Line(event) => Some(event),
+            Fate::Told => None,
+            Fate::Lost(at) => {
+                self.lost(at);
+                None
+            }
+        }
+    }
+
     /// Counts a line that will not be written, and wakes the writer: there may be no event behind it.
     fn lost(&self, at: Moment) {
         self.metrics.count(&Event::Gap(Gap { at, since: at, lines: 1 }));

@@ -5,9 +5,10 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::facts::Limit;
 use crate::gate::Reason;
 
-use super::{Ending, Event, TapWhat};
+use super::{Ending, Event, Over, TapWhat};
 
 /// Everything counted since the start of the process.
 #[derive(Debug, Default)]
@@ -15,6 +16,7 @@ pub struct Metrics {
     flows: [AtomicU64; Reason::ALL.len()],
     questions: [AtomicU64; Reason::ALL.len()],
     endings: [AtomicU64; Ending::ALL.len()],
+    over: [AtomicU64; Limit::ALL.len()],
     open: AtomicI64,
     would: AtomicU64,
     held: AtomicU64,
@@ -56,6 +58,7 @@ pub struct Snapshot {
     flows: [u64; Reason::ALL.len()],
     questions: [u64; Reason::ALL.len()],
     endings: [u64; Ending::ALL.len()],
+    over: [u64; Limit::ALL.len()],
     /// Flows let through that have not ended.
     pub open_flows: u64,
     /// Flows that observe mode let pass.
@@ -101,6 +104,11 @@ impl Snapshot {
     pub fn endings(&self, ending: Ending) -> u64 {
         self.endings.get(ending as usize).copied().unwrap_or(0)
     }
+
+    /// Returns how many flows and questions this limit refused.
+    pub fn over(&self, limit: Limit) -> u64 {
+        self.over.get(limit as usize).copied().unwrap_or(0)
+    }
 }
 
 impl Metrics {
@@ -109,6 +117,7 @@ impl Metrics {
         match event {
             Event::Decided(event) => {
                 bump(&self.flows, event.reason as usize);
+                self.count_over(event.over);
                 if event.reason.lets_pass() {
                     self.open.fetch_add(1, Ordering::Relaxed);
                 }
@@ -128,6 +137,7 @@ impl Metrics {
             }
             Event::Dns(event) => {
                 bump(&self.questions, event.reason as usize);
+                self.count_over(event.over);
                 add(&self.stripped, u64::try_from(event.stripped).unwrap_or(u64::MAX));
                 if event.tapped {
                     add(&self.tapped, 1);
@@ -150,6 +160,12 @@ impl Metrics {
                 add(&self.layers_missing, u64::try_from(event.missing.len()).unwrap_or(u64::MAX));
             }
             Event::Gap(event) => add(&self.gaps, event.lines),
+        }
+    }
+
+    fn count_over(&self, over: Option<Over>) {
+        if let Some(over) = over {
+            bump(&self.over, over.limit as usize);
         }
     }
 
@@ -176,6 +192,7 @@ impl Metrics {
             flows: self.flows.each_ref().map(read),
             questions: self.questions.each_ref().map(read),
             endings: self.endings.each_ref().map(read),
+            over: self.over.each_ref().map(read),
             open_flows: gauge(&self.open),
             would_deny: read(&self.would),
             held: read(&self.held),
@@ -220,6 +237,9 @@ mod tests {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
         }
+        for (index, limit) in Limit::ALL.into_iter().enumerate() {
+            assert_eq!(limit as usize, index);
+        }
         for (index, ending) in Ending::ALL.into_iter().enumerate() {
             assert_eq!(ending as usize, index);
         }
@@ -236,6 +256,7 @@ mod tests {
         assert_eq!(seen.flows(Reason::Resolved), 2);
         assert_eq!(seen.flows(Reason::ObservedOnly), 1);
         assert_eq!(seen.flows(Reason::Garbled), 1);
+        assert_eq!((seen.flows(Reason::OverLimit), seen.over(Limit::NewConnections)), (1, 1));
         assert_eq!(seen.questions(Reason::Allowed), 2);
         assert_eq!(seen.questions(Reason::NameNotAllowed), 1);
         assert_eq!((seen.endings(Ending::Closed), seen.endings(Ending::UpstreamFailed)), (1, 1));

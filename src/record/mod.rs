@@ -11,6 +11,7 @@ mod line;
 mod log;
 mod metrics;
 mod notices;
+mod repeats;
 #[cfg(test)]
 pub(crate) mod samples;
 mod sink;
@@ -25,5 +26,6 @@ pub use learner::Learner;
 pub use log::{Listener, Log, LogError, RecordConfig, Recorded, Target, WhenFull};
 pub use metrics::{Metrics, Snapshot, TapCounts};
 pub use notices::{Denied, Notice, Notices};
+pub use repeats::Over;
 pub use sink::{FileSink, ScriptedSink, Sink};
 pub use summary::{Outcome, Row, Subject, Summary};

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::facts::Name;
+use crate::facts::{Limit, Name};
 use crate::gate::Reason;
 
 use super::answers::Answers;
@@ -24,6 +24,8 @@ pub struct Denied {
     pub reason: Reason,
     /// The rule that refused it, or came nearest.
     pub rule: Option<Arc<str>>,
+    /// The limit that refused it.
+    pub limit: Option<Limit>,
 }
 
 /// Something to say.
@@ -84,6 +86,7 @@ impl Notices {
             port: Some(event.flow.destination.port()),
             reason: event.reason,
             rule: event.rule.as_ref().map(|rule| Arc::clone(&rule.id)),
+            limit: event.over.map(|over| over.limit),
         })
     }
 }
@@ -103,7 +106,14 @@ fn changed(event: &Closed) -> Option<Denied> {
     };
     let destination = event.flow.destination;
     let subject = event.name.clone().map_or(Subject::Address(destination.ip()), Subject::Name);
-    Some(Denied { subject, resolved_from: None, port: Some(destination.port()), reason, rule: None })
+    Some(Denied {
+        subject,
+        resolved_from: None,
+        port: Some(destination.port()),
+        reason,
+        rule: None,
+        limit: None,
+    })
 }
 
 /// An upstream that does not answer has refused nothing; whoever asked hears of it.
@@ -115,6 +125,7 @@ fn question(event: &DnsEvent) -> Option<Denied> {
         port: None,
         reason,
         rule: event.rule.as_ref().map(|rule| Arc::clone(&rule.id)),
+        limit: event.over.map(|over| over.limit),
     })
 }
 

@@ -1,16 +1,18 @@
 //! One event of each kind, for the tests of this room. They know nothing of the tests.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::facts::{
-    Client, Container, Fault, Flow, FlowId, Moment, Name, Process, Protocol, Source, Tick, Transport, Via,
+    Client, Container, Fault, Flow, FlowId, Limit, Moment, Name, Process, Protocol, Source, Tick, Transport,
+    Via,
 };
 use crate::gate::{Action, Evidence, MatchBy, Ports, Reason, Rule};
 
 use super::{
-    Closed, Decided, DnsEvent, Ending, Event, Gap, Origin, PolicyEvent, RulesetEvent, SandboxEvent, TapEvent,
-    TapRefusal, TapTally, TapWhat,
+    Closed, Decided, DnsEvent, Ending, Event, Gap, Origin, Over, PolicyEvent, RulesetEvent, SandboxEvent,
+    TapEvent, TapRefusal, TapTally, TapWhat,
 };
 
 /// 2026-11-23 17:21:46.836080 UTC, one hour after boot.
@@ -65,6 +67,7 @@ fn denied(reason: Reason) -> Decided {
         rule: None,
         evidence: None,
         held: Duration::ZERO,
+        over: None,
     }
 }
 
@@ -124,6 +127,7 @@ fn question() -> DnsEvent {
         addresses: vec!["203.0.113.10".parse().unwrap(), "2001:db8:1::10".parse().unwrap()],
         stripped: 2,
         tapped: false,
+        over: None,
     }
 }
 
@@ -194,6 +198,11 @@ pub(crate) fn all() -> Vec<(&'static str, Event)> {
         transport: Transport::Tcp,
         ..question()
     };
+    let over = DnsEvent {
+        reason: Reason::OverLimit,
+        over: Some(Over { limit: Limit::NewNames, repeated: 41 }),
+        ..refused.clone()
+    };
     let tapped = DnsEvent { stripped: 0, tapped: true, rcode: Some(3_000), ..question() };
     let policy = |outcome| Event::Policy(PolicyEvent { at: moment(7), rules: 3, outcome });
     let ruleset = |what| Event::Ruleset(RulesetEvent { at: moment(8), what, table: "inet namegate".into() });
@@ -218,10 +227,12 @@ pub(crate) fn all() -> Vec<(&'static str, Event)> {
         ("decided_garbled", Event::Decided(garbled)),
         ("decided_container", Event::Decided(of_container)),
         ("decided_process", Event::Decided(of_process)),
+        ("decided_over_limit", over_limit(5, 3)),
         ("closed", Event::Closed(closed)),
         ("closed_failed", Event::Closed(failed)),
         ("dns_answered", Event::Dns(question())),
         ("dns_refused", Event::Dns(refused)),
+        ("dns_over_limit", Event::Dns(over)),
         ("dns_tapped", Event::Dns(tapped)),
         ("policy", policy(Ok(()))),
         ("policy_refused", policy(Err("namegate.toml:3:9: unknown key \"prots\"".into()))),
@@ -236,6 +247,15 @@ pub(crate) fn all() -> Vec<(&'static str, Event)> {
         ("sandbox_incomplete", sandbox(&["landlock"])),
         ("gap", Event::Gap(Gap { at: moment(900), since: moment(100), lines: 17 })),
     ]
+}
+
+/// A connection of the so manieth client that is refused after so many milliseconds, because there are too many.
+pub(super) fn over_limit(client: u16, after_millis: u64) -> Event {
+    let source = SocketAddr::from(([172, 18, client.to_be_bytes()[0], client.to_be_bytes()[1]], 40_112));
+    let over = Some(Over::once(Limit::NewConnections));
+    let decided = denied(Reason::OverLimit);
+    let flow = Flow::new(FlowId(0xa1), source, decided.flow.destination, Transport::Tcp, moment(0).tick);
+    Event::Decided(Decided { flow, at: moment(after_millis), over, ..decided })
 }
 
 /// A question that was answered.

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use crate::facts::{FlowId, Name};
 use crate::gate::Reason;
 
-use super::{Closed, Decided, DnsEvent, Ending, Event};
+use super::{Closed, Decided, DnsEvent, Ending, Event, Over};
 
 /// What a flow or a question was about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,7 +127,7 @@ impl Summary {
             (true, None) => Outcome::Allowed,
         };
         let key = key(outcome, Subject::of(event), Some(port), reason);
-        self.count(&key);
+        self.count(&key, times(event.over));
         if event.reason.lets_pass() && self.open.len() < MAX_OPEN {
             self.open.insert(event.flow.id, key);
         }
@@ -148,23 +148,23 @@ impl Summary {
                 return;
             }
         };
-        self.count(&self::key(outcome, key.subject, key.port, reason));
+        self.count(&self::key(outcome, key.subject, key.port, reason), 1);
     }
 
     /// Questions that were answered stand for themselves in the connections that follow.
     fn question(&mut self, event: &DnsEvent) {
         let Some(reason) = event.denial() else { return };
         let outcome = if reason == Reason::UpstreamFailed { Outcome::Failed } else { Outcome::Denied };
-        self.count(&key(outcome, Subject::of_question(event), None, reason));
+        self.count(&key(outcome, Subject::of_question(event), None, reason), times(event.over));
     }
 
-    fn count(&mut self, key: &Key) {
+    fn count(&mut self, key: &Key, times: u64) {
         if self.rows.len() >= MAX_ROWS && !self.rows.contains_key(key) {
-            self.beyond = self.beyond.saturating_add(1);
+            self.beyond = self.beyond.saturating_add(times);
             return;
         }
         let sum = self.rows.entry(key.clone()).or_default();
-        sum.times = sum.times.saturating_add(1);
+        sum.times = sum.times.saturating_add(times);
     }
 
     /// Returns the rows: what was denied first, then by name and port.
@@ -190,6 +190,11 @@ impl Summary {
     pub fn lost(&self) -> u64 {
         self.lost
     }
+}
+
+/// For how many an event stands.
+fn times(over: Option<Over>) -> u64 {
+    over.map_or(1, |over| over.repeated.saturating_add(1))
 }
 
 fn key(outcome: Outcome, subject: Subject, port: Option<u16>, reason: Reason) -> Key {

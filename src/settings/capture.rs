@@ -123,7 +123,7 @@ fn read_interfaces(section: &mut Section<'_>, needed: bool) -> Vec<String> {
 pub(super) fn read_proxy(mut section: Section<'_>, hold: Duration) -> ((u16, u16), ProxyConfig) {
     let port = section.number("port", 1..=u16::MAX).unwrap_or(DEFAULT_PORT);
     let local_port = section.number("local_port", 1..=u16::MAX).unwrap_or(DEFAULT_LOCAL_PORT);
-    let limits = read_limits(&mut section, hold, Duration::from_secs(10));
+    let limits = read_limits(&mut section, hold, Duration::from_secs(10), NEW_CONNECTIONS);
     let max_connections = limits.max_connections;
     let of_one = section.number("max_connections_per_client", 1..=MOST_CONNECTIONS);
     if of_one.is_some_and(|of_one| of_one > max_connections)
@@ -147,13 +147,13 @@ pub(super) fn read_proxy_for_one(mut section: Section<'_>) -> ProxyConfig {
     let hint = "there is one client: `max_connections` is its limit";
     section.without_effect(&["max_connections_per_client"], FOR_ONE, hint);
     // Who waits for the command wants its exit code, not the end of what it left behind.
-    let limits = read_limits(&mut section, Duration::ZERO, Duration::from_secs(1));
+    let limits = read_limits(&mut section, Duration::ZERO, Duration::from_secs(1), NEW_CONNECTIONS_OF_ONE);
     section.finish();
     limits
 }
 
-/// Reads the limits; one client may have them all.
-fn read_limits(section: &mut Section<'_>, hold: Duration, drain: Duration) -> ProxyConfig {
+/// Reads the limits; one client may have them all. `new`: connections a second when nothing is said.
+fn read_limits(section: &mut Section<'_>, hold: Duration, drain: Duration, new: u32) -> ProxyConfig {
     let seconds = Duration::from_secs;
     let sniff_timeout =
         section.duration("sniff_timeout", seconds(5), Duration::from_millis(10)..=seconds(300));
@@ -163,6 +163,8 @@ fn read_limits(section: &mut Section<'_>, hold: Duration, drain: Duration) -> Pr
     let drain = section.duration("drain", drain, Duration::ZERO..=seconds(3_600));
     let max_connections =
         section.number("max_connections", LEAST_CONNECTIONS..=MOST_CONNECTIONS).unwrap_or(16_384);
+    let new_connections_per_second =
+        section.number("new_connections_per_second", 1..=MOST_A_SECOND).unwrap_or(new);
     ProxyConfig {
         sniff_timeout,
         sniff_bytes: SNIFF_BYTES,
@@ -171,6 +173,7 @@ fn read_limits(section: &mut Section<'_>, hold: Duration, drain: Duration) -> Pr
         idle_timeout,
         max_connections,
         max_connections_per_client: max_connections,
+        new_connections_per_second,
         drain,
     }
 }
@@ -183,6 +186,15 @@ const DEFAULT_LOCAL_PORT: u16 = 15_002;
 
 /// The largest hello that is read, in bytes: a ClientHello is under 64 KiB in TLS records of any cut.
 const SNIFF_BYTES: usize = 64 * 1024;
+
+/// New connections of one client in a second: a busy service that keeps none open makes some hundred.
+const NEW_CONNECTIONS: u32 = 500;
+
+/// The same for one command: more than a build or a load test gets through a gate.
+const NEW_CONNECTIONS_OF_ONE: u32 = 20_000;
+
+/// More than anybody gets through a gate: no limit.
+const MOST_A_SECOND: u32 = 1_000_000;
 
 /// A listener that waits for a connection holds the place for it: with fewer places than listeners, those of
 /// one address family could be without any.

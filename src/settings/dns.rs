@@ -53,7 +53,7 @@ pub(super) fn read(mut section: Section<'_>, tapped: bool) -> DnsSettings {
     if external {
         let because = "with `mode = \"external\"`";
         let hint = "questions go to the resolver, which answers or refuses them by its own rules";
-        section.without_effect(&["listen", "types", "denial"], because, hint);
+        section.without_effect(&["listen", "types", "denial", "questions_per_second"], because, hint);
     }
     if external && on_miss == OnMiss::Deny {
         let because = "with `mode = \"external\"` and `on_miss = \"deny\"`";
@@ -66,7 +66,7 @@ pub(super) fn read(mut section: Section<'_>, tapped: bool) -> DnsSettings {
     let listen = if external { Vec::new() } else { read_listen(&mut section) };
     let own = resolver.as_deref().filter(|resolvers| !resolvers.is_empty());
     let default = own.map_or(vec![Upstream::System], |own| own.iter().copied().map(Upstream::Udp).collect());
-    let config = read_config(&mut section, external, default);
+    let config = read_config(&mut section, external, default, SOME);
     let port = section.number("port", 1..=u16::MAX).unwrap_or(DEFAULT_PORT);
     let local_port = section.number("local_port", 1..=u16::MAX).unwrap_or(DEFAULT_LOCAL_PORT);
     section.finish();
@@ -89,7 +89,7 @@ pub(super) fn read_for_one(mut section: Section<'_>, given: Option<Vec<Upstream>
     let hint = "there is one client: `max_inflight` is its limit";
     section.without_effect(&["max_inflight_per_client"], FOR_ONE, hint);
     let default = given.clone().unwrap_or(vec![Upstream::System]);
-    let config = read_config(&mut section, false, default);
+    let config = read_config(&mut section, false, default, OF_ONE);
     section.finish();
     let upstreams = given.unwrap_or(config.upstreams);
     DnsConfig { upstreams, max_inflight_per_client: config.max_inflight, ..config }
@@ -145,7 +145,12 @@ fn warn_if_open(section: &Section<'_>, span: Span, address: IpAddr) {
     }
 }
 
-fn read_config(section: &mut Section<'_>, external: bool, default: Vec<Upstream>) -> DnsConfig {
+fn read_config(
+    section: &mut Section<'_>,
+    external: bool,
+    default: Vec<Upstream>,
+    rates: (u32, u32),
+) -> DnsConfig {
     let before = section.sheet.errors();
     let upstreams = section.parsed_list("upstreams", upstream);
     if upstreams.as_ref().is_some_and(Vec::is_empty) && section.sheet.errors() == before {
@@ -177,6 +182,8 @@ fn read_config(section: &mut Section<'_>, external: bool, default: Vec<Upstream>
         timeout,
         max_inflight,
         max_inflight_per_client: of_one.unwrap_or(256).min(max_inflight),
+        questions_per_second: section.number("questions_per_second", 1..=MOST).unwrap_or(rates.0),
+        new_names_per_minute: section.number("new_names_per_minute", 1..=MOST).unwrap_or(rates.1),
         // Whether this host has an IPv6 route is found out when the gate starts.
         no_ipv6: false,
     }
@@ -206,6 +213,16 @@ fn read_types(section: &mut Section<'_>) -> Vec<u16> {
     }
     types
 }
+
+/// Questions of one client in a second, and names in a minute that it had not asked for lately. A client without a
+/// cache asks twice for each connection; what it connects to is mostly the same.
+const SOME: (u32, u32) = (1_000, 600);
+
+/// The same for one command: more than a build asks for.
+const OF_ONE: (u32, u32) = (40_000, 6_000);
+
+/// No limit that anybody reaches.
+const MOST: u32 = 1_000_000;
 
 /// Port of the DNS listener that captured questions are handed to.
 const DEFAULT_PORT: u16 = 15_353;

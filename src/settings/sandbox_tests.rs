@@ -63,6 +63,8 @@ fn without_anything_all_is_denied_and_the_one_client_may_have_every_limit() {
     assert_eq!(settings.proxy.max_connections_per_client, settings.proxy.max_connections);
     assert_eq!(settings.dns.max_inflight_per_client, settings.dns.max_inflight);
     assert_eq!(settings.ledger.max_leases_per_client, settings.ledger.max_leases);
+    assert_eq!(settings.proxy.new_connections_per_second, 20_000);
+    assert_eq!((settings.dns.questions_per_second, settings.dns.new_names_per_minute), (40_000, 6_000));
     assert_eq!((settings.proxy.drain, settings.proxy.hold), (Duration::from_secs(1), Duration::ZERO));
     assert_eq!(settings.proxy.sniff_timeout, Duration::from_secs(5));
     assert_eq!(settings.dns.upstreams, [Upstream::System]);
@@ -154,12 +156,13 @@ fn observing_is_the_default_that_a_rule_of_the_file_may_overrule() {
 #[test]
 fn the_file_sets_limits_and_the_arguments_have_the_last_word_on_places() {
     let text = "[dns]\nupstreams = [\"192.0.2.1\"]\nmax_inflight = 7\n[ledger]\nmax_leases = 9\n\
-                [proxy]\nmax_connections = 20\ndrain = \"3s\"\n[audit]\nto = \"log.jsonl\"\nqueue = 32\n";
+                [proxy]\nmax_connections = 20\nnew_connections_per_second = 30\ndrain = \"3s\"\n[audit]\nto = \"log.jsonl\"\nqueue = 32\n";
     let (directory, path) = file(text);
     let settings = good(&SandboxArguments { policy: Some(path.clone()), ..allow(&[]) }).settings;
     assert_eq!(settings.record.to, [Target::File(directory.path().join("log.jsonl"))]);
     assert_eq!((settings.dns.max_inflight_per_client, settings.ledger.max_leases_per_client), (7, 9));
     assert_eq!(settings.proxy.max_connections_per_client, 20);
+    assert_eq!(settings.proxy.new_connections_per_second, 30);
     assert_eq!(settings.proxy.drain, Duration::from_secs(3));
     let arguments = SandboxArguments {
         policy: Some(path),

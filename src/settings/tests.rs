@@ -43,6 +43,8 @@ fn a_minimal_file_gets_the_documented_defaults() {
     assert_eq!(settings.proxy.sniff_timeout, Duration::from_secs(5));
     assert_eq!(settings.proxy.max_connections, 16_384);
     assert_eq!(settings.proxy.max_connections_per_client, 4_096);
+    assert_eq!(settings.proxy.new_connections_per_second, 500);
+    assert_eq!((settings.dns.questions_per_second, settings.dns.new_names_per_minute), (1_000, 600));
     assert_eq!(settings.dns.upstreams, [Upstream::System]);
     assert_eq!(settings.dns.types, [1, 28, 5, 65, 64, 33, 15, 12]);
     assert_eq!(settings.ledger.grace, Duration::from_secs(300));
@@ -64,6 +66,20 @@ fn one_client_gets_a_quarter_of_all_connections_unless_told_otherwise() {
         let settings = good(&format!("{CAPTURE}[proxy]\n{lines}{RULE}"));
         assert_eq!(settings.proxy.max_connections_per_client, expected, "{lines}");
     }
+}
+
+#[test]
+fn what_one_client_may_in_a_time_has_bounds() {
+    let rates = |new: &str, questions: &str, names: &str| {
+        format!(
+            "{CAPTURE}[proxy]\nnew_connections_per_second = {new}\n[dns]\nquestions_per_second = {questions}\n\
+             new_names_per_minute = {names}\n{RULE}"
+        )
+    };
+    let settings = good(&rates("7", "8", "9"));
+    assert_eq!(settings.proxy.new_connections_per_second, 7);
+    assert_eq!((settings.dns.questions_per_second, settings.dns.new_names_per_minute), (8, 9));
+    assert_eq!(findings(&rates("0", "1_000_001", "-1")).len(), 3);
 }
 
 #[test]

@@ -75,6 +75,7 @@ impl Plan {
                 idle_timeout: Duration::from_secs(5),
                 max_connections: 100,
                 max_connections_per_client: 100,
+                new_connections_per_second: 1_000,
                 drain: Duration::from_millis(300),
             },
             second_look: None,

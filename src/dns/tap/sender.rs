@@ -232,6 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<'_, S> {
             addresses: answer.addresses.iter().map(|address| address.ip).collect(),
             stripped: 0,
             tapped: true,
+            over: None,
         };
         self.shared.log.record(Event::Dns(event)).await;
     }

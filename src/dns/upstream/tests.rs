@@ -26,6 +26,8 @@ pub(super) fn config(upstreams: Vec<Upstream>) -> DnsConfig {
         timeout: Duration::from_millis(1500),
         max_inflight: 10,
         max_inflight_per_client: 10,
+        questions_per_second: 100,
+        new_names_per_minute: 100,
         no_ipv6: false,
     }
 }
