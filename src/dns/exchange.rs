@@ -78,8 +78,7 @@ impl Corridor {
             return self.refuse(asked, &query, event).await;
         }
         if !self.names.take(asked.client, &query.question.name, now.tick) {
-            let over = Over { limit: Limit::NewNames, tell: true };
-            return self.refuse_query_over_limit(asked, &query, event, over).await;
+            return self.refuse_query_over_limit(asked, &query, event, Limit::NewNames).await;
         }
         let limit = asked.limit(&query);
         if self.no_ipv6.load(Ordering::Relaxed) && query.question.qtype == qtype::AAAA {
@@ -217,28 +216,24 @@ impl Corridor {
     /// Refuses a message for which there is no room.
     pub(super) async fn refuse_over_limit(&self, asked: Asked<'_>, over: Over) -> Option<Vec<u8>> {
         let now = clock::now();
-        let Ok(query) = dns::query(asked.message) else {
+        // What is answered to nobody is not read.
+        let Some(query) = over.tell.then(|| dns::query(asked.message).ok()).flatten() else {
             let event = asked.unread(Reason::OverLimit, now);
             self.record(DnsEvent { over: Some(record::Over::once(over.limit)), ..event }).await;
             return None;
         };
-        self.refuse_query_over_limit(asked, &query, asked.event(&query, now), over).await
+        self.refuse_query_over_limit(asked, &query, asked.event(&query, now), over.limit).await
     }
 
-    /// Whose doing it is hears so, others hear nothing.
     async fn refuse_query_over_limit(
         &self,
         asked: Asked<'_>,
         query: &Query<'_>,
         event: DnsEvent,
-        Over { limit, tell }: Over,
+        limit: Limit,
     ) -> Option<Vec<u8>> {
         let over = Some(record::Over::once(limit));
         let event = DnsEvent { reason: Reason::OverLimit, would: None, over, ..event };
-        if !tell {
-            self.record(event).await;
-            return None;
-        }
         let text = said(event.reason, &query.question.name);
         let reply = dns::refusal(query, rcode::REFUSED, Some((ede::BLOCKED, &text)), asked.limit(query));
         self.record(DnsEvent { rcode: Some(rcode::REFUSED), ..event }).await;

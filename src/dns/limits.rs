@@ -29,6 +29,8 @@ struct Taken {
 #[derive(Debug)]
 pub(super) struct Admission {
     begun: Budgets,
+    /// Refusals that are told: what is refused in a flood must cost less than what is served.
+    told: Budgets,
     under_way: Arc<Limits>,
 }
 
@@ -45,7 +47,7 @@ pub(super) enum Full {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Over {
     pub(super) limit: Limit,
-    /// Whether it is the client's own doing, which it is told then.
+    /// Whether the client is told: where it is its own doing, and not without end.
     pub(super) tell: bool,
 }
 
@@ -59,13 +61,14 @@ pub(super) struct Place {
 impl Admission {
     /// Puts a budget in front of limits.
     pub(super) fn new(per_second: u32, under_way: Arc<Limits>) -> Self {
-        Self { begun: Budgets::new(Rate::per_second(per_second), MAX_CLIENTS), under_way }
+        let budgets = |per_second| Budgets::new(Rate::per_second(per_second), MAX_CLIENTS);
+        Self { begun: budgets(per_second), told: budgets(TOLD), under_way }
     }
 
     /// Takes a place for a client.
     pub(super) fn take(&self, client: Client, now: Tick) -> Result<Place, Over> {
         if !self.begun.take(client, now) {
-            return Err(Over { limit: Limit::Questions, tell: true });
+            return Err(Over { limit: Limit::Questions, tell: self.told.take(client, now) });
         }
         let under_way = |full| Over { limit: Limit::QuestionsUnderWay, tell: full == Full::One };
         self.under_way.take(client).map_err(under_way)
@@ -106,6 +109,9 @@ impl Drop for Place {
         }
     }
 }
+
+/// Refusals of questions that one client is told in a second.
+const TOLD: u32 = 200;
 
 /// Clients with a budget of their own, in some 1 MiB each time.
 pub(super) const MAX_CLIENTS: usize = 16_384;

@@ -30,6 +30,7 @@ impl Over {
 
 /// What becomes of an event.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(super) enum Fate {
     /// It has a line.
     Line(Event),

@@ -57,8 +57,13 @@ impl CapturedUdp {
     /// Those of the system.
     pub fn adopt(socket: std::net::UdpSocket) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let local = socket.local_addr()?;
+        // With the usual buffer one client that floods for 20 ms loses the questions of all. Who may not have more
+        // than the system's limit gets that.
         let fd = socket.as_fd();
+        if socket::setsockopt(&fd, sockopt::RcvBufForce, &UNREAD).is_err() {
+            let _ = socket::setsockopt(&fd, sockopt::RcvBuf, &UNREAD);
+        }
+        let local = socket.local_addr()?;
         if local.is_ipv6() {
             socket::setsockopt(&fd, sockopt::Ipv6OrigDstAddr, &true)?;
         }
@@ -178,6 +183,9 @@ impl CapturedUdp {
 
 /// Sockets kept for answering from foreign addresses. Clients ask a handful of resolvers.
 const REPLY_SOCKETS: usize = 32;
+
+/// Datagrams that are not read yet, bytes as the kernel counts them: some 5,000 questions.
+const UNREAD: usize = 4 << 20;
 
 /// Room for the control messages of one datagram, bytes: an IPv4 and an IPv6 destination take 72.
 const CONTROL: usize = 128;
