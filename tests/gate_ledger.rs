@@ -129,6 +129,35 @@ fn a_lease_lasts_its_ttl_with_floor_and_grace_and_ends_to_the_millisecond() {
 }
 
 #[test]
+fn a_wall_clock_that_jumps_neither_ends_a_lease_nor_makes_one_last() {
+    let gate = gate(1000, 100);
+    let jumped = |millis: u64, wall: SystemTime| Moment { wall, ..at(millis) };
+    let day = Duration::from_secs(86_400);
+    let (past, future) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + 30_000 * day);
+    let now = SystemTime::UNIX_EPOCH + 20_000 * day;
+    gate.observe(&answer(1, &["www.example.com"], &[1], 60, jumped(0, now)), jumped(0, now));
+    let source = SocketAddr::new(client(1).address().unwrap(), 40_000);
+    let ask = |millis: u64, wall: SystemTime| {
+        let tick = at(millis).tick;
+        let flow = Flow::new(FlowId(0), source, SocketAddr::new(address(1), 443), Transport::Tcp, tick);
+        let name = name("www.example.com");
+        let claim = Named { name, protocol: Protocol::Tls, via: Via::Sni, ech: false };
+        gate.decide(&flow, &Claim::Named(claim), jumped(millis, wall)).reason
+    };
+    for wall in [past, now, future] {
+        assert_eq!(ask(359_000, wall), Reason::Allowed);
+    }
+    for wall in [past, now, future] {
+        assert_eq!(ask(361_000, wall), Reason::LeaseExpired);
+    }
+    // An answer that claims to be from the future counts from now.
+    let early = answer(1, &["www.example.com"], &[1], 60, at(9_000_000));
+    gate.observe(&early, at(1_000_000));
+    assert_eq!(ask(1_359_000, now), Reason::Allowed);
+    assert_eq!(ask(1_361_000, now), Reason::LeaseExpired);
+}
+
+#[test]
 fn later_answers_join_and_only_ever_extend() {
     let gate = gate(1000, 1000);
     see(&gate, 1, &["a.example.com"], &[1, 2], 0);

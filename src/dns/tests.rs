@@ -35,6 +35,10 @@ struct Script {
     addresses: Vec<IpAddr>,
     broken: bool,
     wrong_question: bool,
+    /// Owner and target of aliases in front of the addresses, which belong to the last target.
+    aliases: Vec<(&'static str, &'static str)>,
+    /// What nobody asked for: records of another owner, and of other sections.
+    besides: Vec<(&'static str, IpAddr)>,
     asked: AtomicUsize,
     leave: Semaphore,
 }
@@ -45,6 +49,8 @@ impl Default for Script {
             addresses: vec!["203.0.113.1".parse().unwrap()],
             broken: false,
             wrong_question: false,
+            aliases: Vec::new(),
+            besides: Vec::new(),
             asked: AtomicUsize::new(0),
             leave: Semaphore::new(1000),
         }
@@ -61,15 +67,30 @@ impl Resolve for Script {
             }
             let name = if self.wrong_question { "other.test" } else { ask.name.as_str() };
             let mut message = message(name, ask.qtype, MessageType::Response);
+            let named = |name: &str| HickoryName::from_ascii(name).unwrap();
+            for (owner, target) in &self.aliases {
+                let target = RData::CNAME(hickory_proto::rr::rdata::CNAME(named(target)));
+                message.add_answer(Record::from_rdata(named(owner), 60, target));
+            }
+            let owner = self.aliases.last().map_or(name, |(_, target)| target);
             for address in &self.addresses {
-                let data = match address {
-                    IpAddr::V4(four) => RData::A(A(*four)),
-                    IpAddr::V6(six) => RData::AAAA(AAAA(*six)),
-                };
-                message.add_answer(Record::from_rdata(HickoryName::from_ascii(name).unwrap(), 60, data));
+                message.add_answer(Record::from_rdata(named(owner), 60, data(*address)));
+            }
+            for (owner, address) in &self.besides {
+                let record = Record::from_rdata(named(owner), 60, data(*address));
+                message.add_answer(record.clone());
+                message.add_authority(record.clone());
+                message.add_additional(record);
             }
             Ok(message.to_vec().unwrap())
         })
+    }
+}
+
+fn data(address: IpAddr) -> RData {
+    match address {
+        IpAddr::V4(four) => RData::A(A(four)),
+        IpAddr::V6(six) => RData::AAAA(AAAA(six)),
     }
 }
 
@@ -613,9 +634,9 @@ fn over_limit(lines: &[String], limit: &str) -> (usize, u64) {
 #[tokio::test]
 async fn a_client_that_asks_too_often_is_refused_and_the_log_counts_it_in_few_lines() {
     let world = World::new(Case { per_second: 20, ..Case::default() }).await;
-    let started = std::time::Instant::now();
+    let started = clock::tick();
     let answered = ask_all(&world, (0..200).map(|_| "www.example.com".to_owned())).await;
-    let seconds = started.elapsed().as_secs_f64();
+    let seconds = clock::tick().since(started).as_secs_f64();
     let passed = answered.iter().filter(|answered| **answered).count();
     assert!(answered[..20].iter().all(|answered| *answered), "a burst of a second's worth is let through");
     assert!(passed as f64 <= 20.0 + 20.0 * seconds + 1.0, "{passed} in {seconds} s");
@@ -629,11 +650,14 @@ async fn a_client_that_asks_too_often_is_refused_and_the_log_counts_it_in_few_li
 #[tokio::test]
 async fn a_tunnel_in_names_runs_dry_and_names_that_are_known_go_on() {
     let world = World::new(Case { names: 60, ..Case::default() }).await;
-    let started = std::time::Instant::now();
+    let started = clock::tick();
     let names = |from: usize, to: usize| (from..to).map(|number| format!("a{number}.example.com"));
     let answered = ask_all(&world, names(0, 300)).await;
     let passed = answered.iter().filter(|answered| **answered).count();
-    assert!(passed >= 60 && passed as f64 <= 60.0 + started.elapsed().as_secs_f64() + 1.0, "{passed}");
+    assert!(
+        passed >= 60 && passed as f64 <= 60.0 + clock::tick().since(started).as_secs_f64() + 1.0,
+        "{passed}"
+    );
     assert!(
         ask_all(&world, names(0, 60)).await.into_iter().all(|answered| answered),
         "the first 60 are known"
@@ -646,7 +670,84 @@ async fn a_tunnel_in_names_runs_dry_and_names_that_are_known_go_on() {
         world.forwarder.lookup(own, Name::parse(&name).unwrap(), destination).await;
     }
     let travelled = world.script.asked.load(Ordering::SeqCst) - before;
-    assert!(travelled as f64 <= started.elapsed().as_secs_f64() + 1.0, "{travelled}");
+    assert!(travelled as f64 <= clock::tick().since(started).as_secs_f64() + 1.0, "{travelled}");
     let lines = world.logged().await;
     assert_eq!(over_limit(&lines, "new_names").1 as usize, 300 - passed);
+}
+
+#[tokio::test]
+async fn a_thousand_addresses_in_an_answer_cost_their_client_leases_and_nobody_else() {
+    let mut case = Case::default();
+    let given = |n: u16| IpAddr::from(Ipv4Addr::new(203, 0, n.to_be_bytes()[0] + 113, n.to_be_bytes()[1]));
+    case.script.addresses = (0..1_000).map(given).collect();
+    let world = World::new(case).await;
+    let other = crate::facts::Observation {
+        client: Client::at("192.0.2.7".parse().unwrap()),
+        chain: vec![Name::parse("www.example.com").unwrap()],
+        addresses: vec![crate::facts::Address { ip: given(0), ttl_secs: 60 }],
+        source: crate::facts::Source::Forwarder,
+        at: clock::tick(),
+    };
+    world.gate.observe(&other, clock::now());
+    let mut stream = TcpStream::connect(world.tcp).await.unwrap();
+    for round in 0..20 {
+        put(&mut stream, &query(&format!("a{round}.example.com"), 1)).await;
+        assert_eq!(take(&mut stream).await.answers.len(), 1_000, "the client hears them all");
+    }
+    // 20,000 pairs were given, 100 may be kept for a client; the newest are.
+    assert_eq!(world.gate.lease_count(), 101);
+    assert_eq!(world.is_allowed("a19.example.com", &given(999).to_string()), Some(Reason::Allowed));
+    assert_eq!(world.is_allowed("a0.example.com", &given(999).to_string()), None, "to forget is safe");
+    assert!(world.gate.leases().iter().any(|lease| lease.client == other.client));
+}
+
+#[tokio::test]
+async fn records_that_nobody_asked_for_reach_no_ledger() {
+    let mut case = Case::default();
+    let planted: IpAddr = "203.0.113.66".parse().unwrap();
+    case.script.besides =
+        vec![("api.example.com", planted), ("example.com", planted), ("a.www.example.com", planted)];
+    let world = World::new(case).await;
+    let reply = world.ask(&query("www.example.com", 1)).await;
+    assert!(reply.additionals.is_empty(), "{reply:?}");
+    assert_eq!(world.is_allowed("www.example.com", "203.0.113.1"), Some(Reason::Allowed));
+    for name in ["www.example.com", "api.example.com", "a.www.example.com", "example.com"] {
+        assert_eq!(world.is_allowed(name, "203.0.113.66"), None, "{name}");
+    }
+    assert_eq!(world.gate.lease_count(), 1);
+}
+
+#[tokio::test]
+async fn loops_and_endless_chains_of_aliases_open_nothing() {
+    let chain: Vec<(&str, &str)> = {
+        let name = |n: usize| -> &'static str {
+            if n == 0 { "www.example.com" } else { Box::leak(format!("c{n}.example.com").into_boxed_str()) }
+        };
+        (0..40).map(|n| (name(n), name(n + 1))).collect()
+    };
+    let loops: [Vec<(&str, &str)>; 4] = [
+        vec![("www.example.com", "www.example.com")],
+        vec![("www.example.com", "a.example.com"), ("a.example.com", "www.example.com")],
+        vec![
+            ("www.example.com", "a.example.com"),
+            ("a.example.com", "b.example.com"),
+            ("b.example.com", "a.example.com"),
+        ],
+        chain,
+    ];
+    for aliases in loops {
+        let mut case = Case::default();
+        case.script.aliases = aliases;
+        let world = World::new(case).await;
+        let said = format!("{:?}", world.script.aliases);
+        world
+            .ask_raw(&query("www.example.com", 1), Duration::from_secs(5))
+            .await
+            .expect("an answer of some kind");
+        assert_eq!(world.gate.lease_count(), 0, "{said}");
+        for name in ["www.example.com", "a.example.com", "b.example.com", "c1.example.com", "c40.example.com"]
+        {
+            assert_eq!(world.is_allowed(name, "203.0.113.1"), None, "{name} by {said}");
+        }
+    }
 }

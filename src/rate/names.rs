@@ -75,7 +75,7 @@ mod tests {
     const TWO: Client = Client::User(2);
 
     fn name(number: usize) -> Name {
-        Name::parse(&format!("a{number}.b.example.com")).unwrap()
+        Name::parse(format!("a{number}.b.example.com")).unwrap()
     }
 
     fn at(millis: u64) -> Tick {

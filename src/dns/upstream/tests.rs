@@ -323,3 +323,28 @@ async fn an_unusable_ca_file_is_an_error_at_start() {
     config.ca_file = Some("/nonexistent/ca.pem".into());
     assert!(matches!(Pool::new(&config), Err(StartError::Read { .. })));
 }
+
+#[tokio::test]
+async fn an_answer_that_comes_late_or_twice_serves_no_other_question() {
+    let (server, address) = udp().await;
+    tokio::spawn(async move {
+        let (first, asked_by) = heard(&server).await;
+        server.send_to(&answered(&first, 1), asked_by).await.unwrap();
+        let (second, peer) = heard(&server).await;
+        // Again, and otherwise: a port may serve several questions, one after the other.
+        for to in [asked_by, peer] {
+            for last in [1, 66] {
+                server.send_to(&answered(&first, last), to).await.ok();
+            }
+        }
+        server.send_to(&answered(&second, 2), peer).await.unwrap();
+        server.send_to(&answered(&second, 66), peer).await.ok();
+        let (third, peer) = heard(&server).await;
+        server.send_to(&answered(&second, 66), peer).await.unwrap();
+        server.send_to(&answered(&third, 3), peer).await.unwrap();
+    });
+    let pool = Pool::new(&config(vec![Upstream::Udp(address)])).unwrap();
+    for right in ["203.0.113.1", "203.0.113.2", "203.0.113.3"] {
+        assert_eq!(given(&pool.ask(&ask()).await.unwrap()), [right]);
+    }
+}
