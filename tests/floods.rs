@@ -354,6 +354,7 @@ fn a_million_names_under_a_wildcard_have_a_bound_for_one_client_and_for_all() {
     let (one, leases) = (own() - before, gate.lease_count());
     println!("{} names of one client: {leases} leases, {} MiB", scaled(1_000_000), one / 1024);
     assert_eq!(leases, 100_000 / part);
+    assert_eq!(gate.leases_evicted(), 900_000 / part as u64, "what gives way is counted");
     assert!(one < 64 * 1024 / part, "{one} KiB");
     (0..scaled(1_500_000)).for_each(|number| see(2 + number % 30, number));
     let (all, leases) = (own() - before, gate.lease_count());

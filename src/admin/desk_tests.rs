@@ -23,6 +23,7 @@ pub(crate) fn well() -> Status {
         generation: 1,
         reload: Some(Reload { at: since + Duration::from_secs(60), refused: None }),
         leases: 12,
+        leases_evicted: 3,
         capture: Capture {
             interfaces: vec!["br-egress".to_owned()],
             local: vec!["user app".to_owned()],

@@ -73,6 +73,8 @@ fn dns(page: &mut Page, status: &Status, counters: &Snapshot) {
         .value(counters.stripped);
     page.gauge("namegate_leases", "Pairs of name and address in the ledger, for all clients.")
         .value(status.leases);
+    page.counter("namegate_leases_evicted_total", "Leases that gave way to others while they still counted.")
+        .value(status.leases_evicted);
     let tap = counters.tap;
     page.gauge("namegate_dnstap_senders", "dnstap senders connected.").value(tap.senders);
     page.counter("namegate_dnstap_senders_refused_total", "dnstap senders turned away.").value(tap.refused);
@@ -165,7 +167,7 @@ mod tests {
             let name = series.split('{').next().unwrap();
             assert!(known.contains(name) && name.starts_with("namegate_"), "{line}");
         }
-        assert_eq!(known.len(), 22);
+        assert_eq!(known.len(), 23);
     }
 
     #[test]
@@ -183,6 +185,7 @@ mod tests {
             "namegate_flow_endings_total{ending=\"upstream_failed\"} 1",
             "namegate_audit_lines_lost_total 17",
             "namegate_leases 12",
+            "namegate_leases_evicted_total 3",
             "namegate_healthy 1",
         ] {
             assert!(page.lines().any(|seen| seen == line), "{line}\n{page}");

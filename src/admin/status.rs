@@ -83,6 +83,8 @@ pub struct Status {
     pub reload: Option<Reload>,
     /// DNS answers in the ledger.
     pub leases: usize,
+    /// Leases that gave way to others while they still counted.
+    pub leases_evicted: u64,
     /// What is captured.
     pub capture: Capture,
     /// Who listens.

@@ -169,6 +169,7 @@ impl Vitals {
             generation: self.generation.load(Ordering::Relaxed),
             reload: noted.reload.clone(),
             leases,
+            leases_evicted: gate.leases_evicted(),
             capture: admin::Capture {
                 interfaces: noted.plan.config().interfaces.clone(),
                 local: self.local.clone(),

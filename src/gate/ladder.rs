@@ -247,6 +247,12 @@ impl Gate {
         self.ledger.len()
     }
 
+    /// Returns how many leases gave way to others while they still counted: of a client that had as many as it may, or
+    /// in a ledger that was full.
+    pub fn leases_evicted(&self) -> u64 {
+        self.ledger.evicted()
+    }
+
     /// Copies the ledger, shard by shard: not one instant's picture.
     pub fn leases(&self) -> Vec<Lease> {
         self.ledger.leases()

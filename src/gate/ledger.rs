@@ -147,6 +147,11 @@ impl Ledger {
         self.shards.iter().map(|shard| shard.lock().total).sum()
     }
 
+    /// Returns how many leases gave way to others while they still counted.
+    pub(super) fn evicted(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.lock().evicted).sum()
+    }
+
     /// Copies every lease, shard by shard.
     pub(super) fn leases(&self) -> Vec<Lease> {
         let mut all = Vec::new();

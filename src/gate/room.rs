@@ -57,6 +57,8 @@ impl Shard {
             next = lease.age.prev;
         }
         if let Some(slot) = chosen {
+            let live = self.leases.get(slot).is_some_and(|lease| lease.is_live(now));
+            self.evicted += u64::from(live);
             self.remove(slot);
         }
         chosen.is_some()

@@ -57,6 +57,8 @@ pub(super) struct Shard {
     pub(super) hasher: RandomState,
     pub(super) config: LedgerConfig,
     pub(super) total: usize,
+    /// Leases that still counted when they gave way to others.
+    pub(super) evicted: u64,
     /// Clients that never had a flow allowed, the one answered last in front.
     pub(super) newcomers: List,
     pub(super) newcomer_leases: usize,
@@ -82,6 +84,7 @@ impl Shard {
             hasher,
             config,
             total: 0,
+            evicted: 0,
             newcomers: List::default(),
             newcomer_leases: 0,
             victim_hand: None,
