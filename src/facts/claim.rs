@@ -135,6 +135,9 @@ pub enum Fault {
     HostMismatch,
     /// Message framing that two servers would read in two ways (RFC 9112 section 6).
     Framing,
+    /// A PostgreSQL request for encryption of another length, with bytes that did not wait for its answer, or
+    /// something else in its place.
+    Startup,
     /// A DNS message that does not parse, or says what it may not.
     Dns,
     /// A dnstap frame or payload that does not parse.
@@ -156,6 +159,7 @@ impl Fault {
             Self::HeaderField => "header_field",
             Self::HostMismatch => "host_mismatch",
             Self::Framing => "framing",
+            Self::Startup => "startup",
             Self::Dns => "dns",
             Self::Dnstap => "dnstap",
         }

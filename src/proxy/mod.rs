@@ -9,6 +9,7 @@ mod hold;
 mod later;
 mod limits;
 mod pipe;
+mod postgres;
 mod refuse;
 mod requests;
 mod retry;

@@ -3,7 +3,7 @@
 //! A server may ask for another ClientHello (HelloRetryRequest), and act on the name in that one. Costs 0-RTT
 //! data the round trip it would have saved. Must not know which names are allowed.
 
-use crate::facts::{Claim, Fault};
+use crate::facts::{Claim, Fault, Protocol};
 use crate::wire::Look;
 use crate::wire::tls::HelloReader;
 use crate::wire::tls_retry::{Answer, AnswerReader, Before, before_hello, message_end};
@@ -13,7 +13,14 @@ use super::sniff::claim_of_hello;
 
 /// One TLS connection up to its last ClientHello.
 #[derive(Debug)]
-pub(super) enum Retry {
+pub(super) struct Retry {
+    /// What led to TLS: both hellos are judged as this.
+    protocol: Protocol,
+    at: At,
+}
+
+#[derive(Debug)]
+enum At {
     /// The first hello, judged, is to pass.
     First,
     /// What the server makes of it is awaited.
@@ -27,18 +34,23 @@ pub(super) enum Retry {
 }
 
 impl Retry {
+    /// Starts at the first byte of a hello that was judged and may pass.
+    pub(super) fn after(protocol: Protocol) -> Self {
+        Self { protocol, at: At::First }
+    }
+
     /// Looks at the client's bytes that have not passed yet.
     pub(super) fn next(&mut self, bytes: &[u8]) -> Next {
-        match self {
-            Self::First => {
-                *self = Self::Answer(AnswerReader::default());
+        match &mut self.at {
+            At::First => {
+                self.at = At::Answer(AnswerReader::default());
                 match message_end(bytes) {
                     Some(end) => Next::Pass(end),
                     None => Next::Judge(Claim::Garbled(Fault::Length)),
                 }
             }
-            Self::Answer(_) | Self::Judged { approved: false } => Next::Wait,
-            Self::Second(reader) => match before_hello(bytes) {
+            At::Answer(_) | At::Judged { approved: false } => Next::Wait,
+            At::Second(reader) => match before_hello(bytes) {
                 Err(fault) => Next::Judge(Claim::Garbled(fault)),
                 Ok(Before::More) => Next::Wait,
                 Ok(Before::Skip(len)) => Next::Pass(len),
@@ -47,33 +59,33 @@ impl Retry {
                     Look::Foreign => Next::Judge(Claim::Garbled(Fault::Handshake)),
                     Look::Bad(fault) => Next::Judge(Claim::Garbled(fault)),
                     Look::Got(hello) => {
-                        *self = Self::Judged { approved: false };
-                        Next::Judge(claim_of_hello(hello))
+                        self.at = At::Judged { approved: false };
+                        Next::Judge(claim_of_hello(hello, self.protocol))
                     }
                 },
             },
-            Self::Judged { approved: true } | Self::Over => Next::Free,
+            At::Judged { approved: true } | At::Over => Next::Free,
         }
     }
 
     /// The hello that was to be judged may pass.
     pub(super) fn approve(&mut self) {
-        *self = Self::Judged { approved: true };
+        self.at = At::Judged { approved: true };
     }
 
     /// Follows what the server sent.
     pub(super) fn answered(&mut self, bytes: &[u8]) {
-        if let Self::Answer(reader) = self {
+        if let At::Answer(reader) = &mut self.at {
             match reader.feed(bytes) {
                 Answer::Unknown => {}
-                Answer::Retry => *self = Self::Second(HelloReader::default()),
-                Answer::Final => *self = Self::Over,
+                Answer::Retry => self.at = At::Second(HelloReader::default()),
+                Answer::Final => self.at = At::Over,
             }
         }
     }
 
     /// Whether the client is in the middle of a hello.
     pub(super) fn is_in_hello(&self, unjudged: &[u8]) -> bool {
-        matches!(self, Self::Second(_)) && !unjudged.is_empty()
+        matches!(self.at, At::Second(_)) && !unjudged.is_empty()
     }
 }

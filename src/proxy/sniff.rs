@@ -12,7 +12,10 @@ use crate::facts::{Claim, Fault, Named, Protocol, Via};
 use crate::wire::Look;
 use crate::wire::http::{Head, HeadReader};
 use crate::wire::http_body::Request;
+use crate::wire::postgres::{self, Opening};
 use crate::wire::tls::{Hello, HelloReader};
+
+use super::postgres::Answer;
 
 /// Bytes asked for at first: a hello with a post-quantum key share and a browser's extensions fits.
 const FIRST_READ: usize = 2048;
@@ -26,11 +29,16 @@ pub(super) struct Heard {
     pub(super) spoke: Option<Protocol>,
     /// Where the first HTTP request's head ends, and how its body does.
     pub(super) request: Option<Request>,
+    /// What a PostgreSQL client was told in the server's place, last. The request is not among `bytes` any more.
+    pub(super) answered: Option<Answer>,
+    /// What it is to be told next.
+    owed: Option<Answer>,
 }
 
 /// Readers that have not said yet that the bytes are foreign to them.
 enum Readers {
     Tls(HelloReader),
+    Postgres,
     Http(HeadReader),
     Neither,
 }
@@ -68,6 +76,11 @@ impl Heard {
 
     /// Receives what is there. The buffer grows with what came, not with what was announced.
     async fn receive(&mut self, client: &TcpStream, limit: usize) -> io::Result<usize> {
+        if let Some(answer) = self.owed {
+            answer.say(client).await?;
+            (self.answered, self.owed) = (self.owed, None);
+            self.bytes.clear();
+        }
         loop {
             client.readable().await?;
             let room = limit.saturating_sub(self.bytes.len());
@@ -85,19 +98,35 @@ impl Heard {
     fn look(&mut self, readers: &mut Readers) -> Option<Claim> {
         if let Readers::Tls(reader) = readers {
             match reader.look(&self.bytes) {
-                Look::Foreign => *readers = Readers::Http(HeadReader::default()),
+                Look::Foreign if self.answered.is_some() => return Some(Claim::Garbled(Fault::Startup)),
+                Look::Foreign => *readers = Readers::Postgres,
                 Look::More => {
                     self.spoke = Some(Protocol::Tls);
                     return None;
                 }
                 Look::Got(hello) => {
                     self.spoke = Some(Protocol::Tls);
-                    return Some(claim_of_hello(hello));
+                    return Some(claim_of_hello(hello, self.hello_protocol()));
                 }
                 Look::Bad(fault) => {
                     self.spoke = Some(Protocol::Tls);
                     return Some(Claim::Garbled(fault));
                 }
+            }
+        }
+        if let Readers::Postgres = readers {
+            match postgres::look(&self.bytes) {
+                Look::Foreign if self.answered.is_some() => return Some(Claim::Garbled(Fault::Startup)),
+                Look::Foreign => {
+                    self.spoke = None;
+                    *readers = Readers::Http(HeadReader::default());
+                }
+                Look::More => {
+                    self.spoke = Some(Protocol::Postgres);
+                    return None;
+                }
+                Look::Got(opening) => return self.open_postgres(opening, readers),
+                Look::Bad(fault) => return Some(Claim::Garbled(fault)),
             }
         }
         if let Readers::Http(reader) = readers {
@@ -124,13 +153,38 @@ impl Heard {
         }
         Some(Claim::Nameless(None))
     }
+
+    /// Owes a PostgreSQL client an answer, if it asks for encryption. GSSAPI is asked for once.
+    fn open_postgres(&mut self, opening: Opening, readers: &mut Readers) -> Option<Claim> {
+        self.spoke = Some(Protocol::Postgres);
+        match opening {
+            Opening::Tls => {
+                // From the answer on, a refusal is an alert.
+                self.spoke = Some(Protocol::Tls);
+                self.owed = Some(Answer::Tls);
+                *readers = Readers::Tls(HelloReader::default());
+            }
+            Opening::Gss if self.answered.is_none() => self.owed = Some(Answer::NoGss),
+            Opening::Gss => return Some(Claim::Garbled(Fault::Startup)),
+            Opening::Plain => return Some(Claim::Nameless(Some(Protocol::Postgres))),
+        }
+        None
+    }
+
+    /// What a hello is part of.
+    fn hello_protocol(&self) -> Protocol {
+        match self.answered {
+            Some(Answer::Tls) => Protocol::Postgres,
+            Some(Answer::NoGss) | None => Protocol::Tls,
+        }
+    }
 }
 
-/// Turns a hello into a claim.
-pub(super) fn claim_of_hello(hello: Hello) -> Claim {
+/// Turns a hello into a claim: of TLS, or of the protocol that led to it.
+pub(super) fn claim_of_hello(hello: Hello, protocol: Protocol) -> Claim {
     match hello.name {
-        Some(name) => Claim::Named(Named { name, protocol: Protocol::Tls, via: Via::Sni, ech: hello.ech }),
-        None => Claim::Nameless(Some(Protocol::Tls)),
+        Some(name) => Claim::Named(Named { name, protocol, via: Via::Sni, ech: hello.ech }),
+        None => Claim::Nameless(Some(protocol)),
     }
 }
 

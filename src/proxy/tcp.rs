@@ -2,6 +2,7 @@
 //!
 //! Must not know how connections are captured, nor what the kernel does with them.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::ended::{Ended, Untold};
 use super::hold::{Hold, Judged};
 use super::later::Later;
 use super::pipe::{Bounds, Pipe};
+use super::postgres::{self, Answer};
 use super::refuse::{Refusing, refuse, reset};
 use super::requests::Requests;
 use super::retry::Retry;
@@ -89,7 +91,7 @@ impl Proxy {
             return refuse(client, &refusing).await;
         };
 
-        let dialled = match self.reach(permit, cut).await {
+        let dialled = match self.reach(permit, heard.answered, cut).await {
             Ok(dialled) => dialled,
             Err(ended) => {
                 self.record_closed(&flow, origin, refusing.name, &ended).await;
@@ -113,9 +115,21 @@ impl Proxy {
         }
     }
 
-    /// Dials within the deadline; on failure says how the flow ended.
-    async fn reach(&self, permit: Permit, cut: &CancellationToken) -> Result<Dialled, Ended> {
-        let dialling = timeout(self.config.connect_timeout, self.dial.dial(permit));
+    /// Dials within the deadline, and has the server keep what its client was told; on failure says how the flow
+    /// ended.
+    async fn reach(
+        &self,
+        permit: Permit,
+        answered: Option<Answer>,
+        cut: &CancellationToken,
+    ) -> Result<Dialled, Ended> {
+        let dialling = timeout(self.config.connect_timeout, async {
+            let dialled = self.dial.dial(permit).await?;
+            if answered == Some(Answer::Tls) {
+                postgres::ask_for_tls(&dialled.server).await?;
+            }
+            io::Result::Ok(dialled)
+        });
         tokio::select! {
             biased;
             () = cut.cancelled() => Err(Ended::empty(Ending::Drained, "shut down while connecting")),
@@ -173,8 +187,8 @@ fn later_names(
         _ if decision.via == Some(Via::Address) => return None,
         Claim::Named(named) => match named.protocol {
             Protocol::Http => Later::Requests(Requests::after(heard.request?, limit)),
-            Protocol::Tls => Later::Retry(Retry::First),
-            Protocol::H2 | Protocol::Quic | Protocol::Postgres => return None,
+            protocol @ (Protocol::Tls | Protocol::Postgres) => Later::Retry(Retry::after(protocol)),
+            Protocol::H2 | Protocol::Quic => return None,
         },
         Claim::Nameless(_) | Claim::Garbled(_) | Claim::Silent => return None,
     };

@@ -217,10 +217,11 @@ fn read_protocols(section: &mut Section<'_>) -> Vec<Protocol> {
     let mut protocols = Vec::new();
     for text in texts {
         match choose(text.value, &words) {
-            Ok(protocol @ (Protocol::Tls | Protocol::Http)) => protocols.push(protocol),
-            Ok(Protocol::H2 | Protocol::Quic | Protocol::Postgres) => {
+            Ok(protocol @ (Protocol::Tls | Protocol::Http | Protocol::Postgres)) => protocols.push(protocol),
+            Ok(Protocol::H2 | Protocol::Quic) => {
                 let what = format!("names are not read from {} in this version", text.value);
-                section.complain(text.span, Complaint::new(what).hint("\"tls\" and \"http\" are"));
+                section
+                    .complain(text.span, Complaint::new(what).hint("\"tls\", \"http\" and \"postgres\" are"));
             }
             Err(complaint) => section.complain(text.span, complaint),
         }

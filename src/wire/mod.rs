@@ -11,6 +11,7 @@ mod host;
 pub mod http;
 pub mod http_body;
 pub mod http_response;
+pub mod postgres;
 pub mod tls;
 pub mod tls_retry;
 

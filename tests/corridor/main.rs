@@ -7,5 +7,6 @@ mod edges;
 mod held;
 mod judged;
 mod kin;
+mod postgres;
 mod requests;
 mod world;
