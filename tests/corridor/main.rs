@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod carried;
+mod corpus;
 mod edges;
 mod held;
 mod judged;
