@@ -7,6 +7,7 @@ mod fields;
 mod request_line;
 
 use self::fields::Fields;
+pub(super) use self::fields::check_trailer;
 use self::request_line::RequestLine;
 use super::Look;
 use crate::facts::{Fault, Name};

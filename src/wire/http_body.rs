@@ -3,7 +3,7 @@
 //! Must not know names or sockets. Reads strictly: what two servers could frame in two ways is
 //! [`Fault::Framing`], because a body for one of them is a second request for the other.
 
-use super::http::{Body, Head};
+use super::http::{Body, Head, check_trailer};
 use crate::facts::Fault;
 
 /// How far a request reaches, and what its answer looks like.
@@ -87,8 +87,8 @@ impl BodyReader {
     /// Returns how many of these bytes belong to the body.
     ///
     /// # Errors
-    /// [`Fault::Framing`]: the chunks are not as RFC 9112 section 7.1 says. Extensions and trailers are
-    /// refused too, since servers differ over them.
+    /// [`Fault::Framing`]: the chunks are not as RFC 9112 section 7.1 says, or servers differ over their
+    /// extensions. [`Fault::HeaderField`]: a trailer that is no field, or one that no trailer may be.
     pub fn take(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
         match &mut self.rest {
             Rest::Length(left) => Ok(take_length(left, bytes.len())),
@@ -115,9 +115,9 @@ pub(super) fn take_length(left: &mut u64, len: usize) -> usize {
 /// How chunks are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Chunking {
-    /// No extensions, no trailers.
+    /// Extensions and trailers that every server reads alike.
     Strict,
-    /// Both, up to a limit: responses are only counted, not judged.
+    /// Whatever ends with its line: responses are only counted, not judged.
     Lenient,
 }
 
@@ -126,14 +126,16 @@ pub(super) enum Chunking {
 pub(super) struct Chunks {
     chunking: Chunking,
     at: At,
-    /// Bytes of extensions and trailers so far.
+    /// Bytes of the extensions of one chunk, or of all trailers, so far.
     extra: usize,
+    /// The trailer under way; empty unless it is to be judged.
+    trailer: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Size { size: u64, digits: u8 },
-    Extension { size: u64 },
+    Extension { size: u64, quoted: bool },
     SizeEnd { size: u64 },
     Data(u64),
     DataEnd,
@@ -145,12 +147,12 @@ enum At {
     Done,
 }
 
-/// Bytes of extensions and trailers in one response; what a common server takes for a head.
+/// Bytes of the extensions of one chunk, and of all trailers; what a common server takes for a head.
 const MAX_EXTRA: usize = 65_536;
 
 impl Chunks {
     pub(super) fn new(chunking: Chunking) -> Self {
-        Self { chunking, at: At::Size { size: 0, digits: 0 }, extra: 0 }
+        Self { chunking, at: At::Size { size: 0, digits: 0 }, extra: 0, trailer: Vec::new() }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -190,18 +192,37 @@ impl Chunks {
                 At::Size { size: size * 16 + digit, digits: digits + 1 }
             }
             (At::Size { digits: 0, .. }, _) => return Err(Fault::Framing),
-            (At::Size { size, .. } | At::Extension { size }, b'\r') => At::SizeEnd { size },
-            (At::Size { size, .. }, b';' | b' ' | b'\t') if lenient => self.beyond(At::Extension { size })?,
-            (At::Extension { size }, _) if byte != b'\n' => self.beyond(At::Extension { size })?,
+            (At::Size { size, .. } | At::Extension { size, quoted: false }, b'\r') => At::SizeEnd { size },
+            (At::Extension { size, quoted: true }, b'\r') if lenient => At::SizeEnd { size },
+            (At::Size { size, .. }, b';') => self.beyond(At::Extension { size, quoted: false })?,
+            (At::Size { size, .. }, b' ' | b'\t') if lenient => {
+                self.beyond(At::Extension { size, quoted: false })?
+            }
+            (At::Extension { size, quoted }, b'"') => self.beyond(At::Extension { size, quoted: !quoted })?,
+            (At::Extension { .. }, _) if byte != b'\n' && (lenient || is_extension_byte(byte)) => {
+                self.beyond(self.at)?
+            }
             (At::SizeEnd { size: 0 }, b'\n') => At::LineStart,
             (At::SizeEnd { size }, b'\n') => At::Data(size),
             (At::DataEnd, b'\r') => At::DataEndLf,
-            (At::DataEndLf, b'\n') => At::Size { size: 0, digits: 0 },
+            (At::DataEndLf, b'\n') => {
+                self.extra = 0;
+                At::Size { size: 0, digits: 0 }
+            }
             (At::LineStart, b'\r') => At::LastLf,
             (At::LastLf, b'\n') => At::Done,
             (At::Trailer, b'\r') => At::TrailerEnd,
-            (At::LineStart | At::Trailer, _) if lenient && byte != b'\n' => self.beyond(At::Trailer)?,
-            (At::TrailerEnd, b'\n') => At::LineStart,
+            (At::LineStart | At::Trailer, _) if byte != b'\n' => {
+                if !lenient {
+                    self.trailer.push(byte);
+                }
+                self.beyond(At::Trailer)?
+            }
+            (At::TrailerEnd, b'\n') if lenient => At::LineStart,
+            (At::TrailerEnd, b'\n') => {
+                check_trailer(&std::mem::take(&mut self.trailer))?;
+                At::LineStart
+            }
             (
                 At::Size { .. }
                 | At::Extension { .. }
@@ -224,6 +245,11 @@ impl Chunks {
         self.extra += 1;
         if self.extra > MAX_EXTRA { Err(Fault::Framing) } else { Ok(next) }
     }
+}
+
+/// Whether the byte may stand in a chunk's extension. A backslash escapes a quote for some readers only.
+const fn is_extension_byte(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~') && byte != b'\\'
 }
 
 #[cfg(test)]
@@ -305,17 +331,28 @@ mod tests {
     }
 
     #[test]
-    fn broken_chunks_extensions_and_trailers_are_refused() {
+    fn broken_chunks_and_extensions_that_servers_read_in_two_ways_are_refused() {
         for body in [
             "\r\n",
             "g\r\n",
-            "4;a=b\r\nwiki\r\n",
             "4 \r\nwiki\r\n",
+            "4 ;a\r\nwiki\r\n",
+            "4;a\nwiki\r\n",
+            "4;a\rb\r\nwiki\r\n",
+            "4;a=\"\r\n\"\r\n",
+            "4;a=\"\\\"\"\r\n",
+            "4;a\0\r\nwiki\r\n",
+            "4;\x0b\r\nwiki\r\n",
+            "4;\u{e9}\r\nwiki\r\n",
+            "+4\r\n",
+            "4_0\r\n",
+            "4\r\nwiki0\r\n\r\n",
+            ";a\r\n",
             "4\nwiki\r\n",
             "4\r\nwikiX",
             "4\r\nwiki\n",
-            "0\r\nX: y\r\n\r\n",
             "0\r\n\n",
+            "0\r\nX: y\n\r\n",
             "0\n\n",
             "-1\r\n",
             "0x4\r\n",
@@ -324,6 +361,55 @@ mod tests {
             let mut reader = BodyReader::new(Body::Chunked);
             assert_eq!(reader.take(body.as_bytes()), Err(Fault::Framing), "{body:?}");
         }
+    }
+
+    #[test]
+    fn extensions_and_trailers_are_part_of_the_body_however_it_is_cut() {
+        let body = b"4;a=b;c=\"d;e\" ;f\r\nwiki\r\n0;last\r\nX-Sum: caf\xe9\r\nEtag:\r\n\r\n";
+        let stream = [&body[..], b"GET / HTTP/1.1"].concat();
+        for step in 1..stream.len() {
+            let mut reader = BodyReader::new(Body::Chunked);
+            let taken: usize = stream.chunks(step).map(|piece| reader.take(piece).unwrap()).sum();
+            assert!(reader.is_done());
+            assert_eq!(taken, body.len(), "cut every {step}");
+        }
+    }
+
+    #[test]
+    fn trailers_that_some_server_could_act_on_are_refused() {
+        for trailer in [
+            "Host: evil.example",
+            "host:",
+            "Content-Length: 5",
+            "Transfer-Encoding: chunked",
+            "Upgrade: websocket",
+            "Connection: upgrade",
+            "GET http://evil.example/ HTTP/1.1",
+            "A: http://evil.example/ HTTP/1.1",
+            " X: folded",
+            "X : y",
+            "X",
+            ": y",
+            "X: a\0b",
+            "X: a\rb",
+        ] {
+            let body = format!("0\r\nX: y\r\n{trailer}\r\n\r\n");
+            let read = BodyReader::new(Body::Chunked).take(body.as_bytes());
+            assert!(matches!(read, Err(Fault::HeaderField | Fault::Framing)), "{trailer}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn extensions_are_bounded_by_chunk_and_trailers_by_body() {
+        let mut many = BodyReader::new(Body::Chunked);
+        let chunk = format!("1;{}\r\nx\r\n", "a".repeat(MAX_EXTRA - 1));
+        for _ in 0..3 {
+            assert_eq!(many.take(chunk.as_bytes()), Ok(chunk.len()));
+        }
+        let long = format!("1;{}", "a".repeat(MAX_EXTRA));
+        assert_eq!(many.take(long.as_bytes()), Err(Fault::Framing));
+        let trailers = format!("0\r\n{}", "X: y\r\n".repeat(MAX_EXTRA / 4 + 1));
+        assert_eq!(BodyReader::new(Body::Chunked).take(trailers.as_bytes()), Err(Fault::Framing));
     }
 
     #[test]

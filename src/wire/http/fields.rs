@@ -2,7 +2,7 @@
 //!
 //! It must not know lines that are still under way, nor what a name may be used for.
 
-use super::request_line::{RequestLine, Target};
+use super::request_line::{RequestLine, Target, speaks_http};
 use super::{Body, Head, is_token};
 use crate::facts::Fault;
 use crate::wire::host::Authority;
@@ -117,6 +117,26 @@ impl Fields {
         self.chunked = true;
         Ok(())
     }
+}
+
+/// Fields that say where a request goes, where it ends, or what becomes of the connection. Some servers read
+/// trailers as if they had stood in the head (RFC 9110 section 6.5.1).
+const NEVER_TRAILERS: [&[u8]; 7] =
+    [b"Host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Upgrade", b"TE", b"Trailer"];
+
+/// Judges one trailer line, without its CRLF (RFC 9112 section 7.1.2).
+///
+/// # Errors
+/// [`Fault::HeaderField`]: no field, one that no trailer may be, or what a server that knows no trailers could
+/// take for the first line of another request.
+pub(in crate::wire) fn check_trailer(line: &[u8]) -> Result<(), Fault> {
+    let colon = line.iter().position(|&byte| byte == b':').ok_or(Fault::HeaderField)?;
+    let (name, value) = line.split_at(colon);
+    let is_barred = NEVER_TRAILERS.iter().any(|barred| name.eq_ignore_ascii_case(barred));
+    if !is_token(name) || !value.iter().copied().all(is_value_byte) || is_barred || speaks_http(line) {
+        return Err(Fault::HeaderField);
+    }
+    Ok(())
 }
 
 /// Whether the byte may stand in a field value (RFC 9110 section 5.5).
