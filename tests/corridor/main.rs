@@ -10,5 +10,8 @@ mod held;
 mod judged;
 mod kin;
 mod postgres;
+mod programs;
+mod real_postgres;
+mod real_tls;
 mod requests;
 mod world;

@@ -55,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) config: ProxyConfig,
     pub(crate) second_look: Option<fn(Arc<Gate>) -> SecondLook>,
     pub(crate) unreachable: bool,
+    /// A server of one's own in the place of the world's.
+    pub(crate) behind: Option<SocketAddr>,
     pub(crate) dial_delay: Duration,
     pub(crate) leases: Vec<&'static str>,
     pub(crate) neighbours: Neighbours,
@@ -80,6 +82,7 @@ impl Plan {
             },
             second_look: None,
             unreachable: false,
+            behind: None,
             dial_delay: Duration::ZERO,
             leases: vec!["good.example"],
             neighbours: Neighbours::none(),
@@ -155,7 +158,7 @@ impl World {
         let (log, recorded) = Log::memory();
         let (changes, policy_changes) = watch::channel(0);
         let dial = Arc::new(ScriptedDial {
-            server: (!plan.unreachable).then(|| server.local_addr().unwrap()),
+            server: (!plan.unreachable).then(|| plan.behind.unwrap_or(server.local_addr().unwrap())),
             delay: plan.dial_delay,
             calls: Mutex::default(),
             recorded: recorded.clone(),
