@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use namegate::admin::AdminConfig;
 use namegate::dns::{Denial, OnMiss, TapAddress, Upstream};
-use namegate::facts::Name;
+use namegate::facts::{Name, Protocol};
 use namegate::gate::{Action, ClientMatch, Ech, MatchBy, Mode};
 use namegate::nft::{DnsCapture, FormChoice};
 use namegate::record::{Target, WhenFull};
@@ -182,13 +182,18 @@ fn gateway_has_a_forwarder_and_denies_what_it_never_answered() {
     assert_eq!(settings.record.when_full, WhenFull::Block);
     let access = Access { mode: 0o600, group: None };
     assert_eq!(settings.admin, Some(AdminConfig::Unix { path: "/run/namegate/admin.sock".into(), access }));
-    assert_eq!(ids(&settings), ["packages", "api", "no-legacy-api", "orders-db"]);
-    let [packages, api, denied, database] = settings.policy.rules() else { panic!() };
+    assert_eq!(ids(&settings), ["packages", "api", "no-legacy-api", "orders-db", "reports-db", "mail"]);
+    let [packages, api, denied, database, reports, mail] = settings.policy.rules() else { panic!() };
     assert!(packages.comment.is_some());
     assert!(api.ports.contains(8444) && !api.ports.contains(80) && api.clients.len() == 2);
     assert_eq!(denied.action, Action::Deny);
     assert!(denied.ports.contains(22));
     assert_eq!((database.by, database.private), (MatchBy::Address, true));
+    assert_eq!(
+        (reports.by, &reports.protocols[..]),
+        (MatchBy::NameAndAddress, &[Protocol::Postgres, Protocol::Tls][..])
+    );
+    assert!(mail.by == MatchBy::Address && mail.ports.contains(143) && !mail.private);
 }
 
 #[test]
