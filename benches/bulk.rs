@@ -229,6 +229,7 @@ fn proxy(server: SocketAddr) -> Arc<Proxy> {
         idle_timeout: Duration::from_secs(60),
         max_connections: 100,
         max_connections_per_client: 100,
+        new_connections_per_second: 1_000_000,
         drain: Duration::ZERO,
     };
     Proxy::new(Wiring {
