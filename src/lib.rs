@@ -17,6 +17,7 @@ pub mod doctor;
 pub mod facts;
 pub mod gate;
 pub mod nft;
+pub mod props;
 pub mod proxy;
 pub mod rate;
 pub mod record;

@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("sys", 1),
     ("record", 2),
     ("who", 2),
+    ("props", 2),
     ("proxy", 3),
     ("dns", 3),
     ("nft", 3),

@@ -7,12 +7,11 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-use crate::demo::authority::Authority;
-use crate::demo::map::{ALSO, GOOD, Map, OTHER, PRIVATE, TUNNEL};
+use crate::demo::map::{ALSO, CERTIFIED, GOOD, Map, OTHER, PRIVATE, TUNNEL};
 use crate::demo::order::request;
-use crate::demo::seen::{Mark, Notes};
 use crate::demo::world::World;
 use crate::facts::Transport;
+use crate::props::{Authority, Mark, Notes};
 use crate::sys::socket::reset_on_close;
 use crate::wire::dns::{Query, ede, qtype, query, rcode, refusal};
 
@@ -45,7 +44,7 @@ fn question(server: SocketAddr, over: Transport, name: &str, qtype: u16) -> Orde
 
 async fn world() -> (Map, Authority, World) {
     let map = Map::on_loopback();
-    let authority = Authority::new().unwrap();
+    let authority = Authority::new(&CERTIFIED).unwrap();
     let world = World::open(&map, authority.server.clone()).await.unwrap();
     (map, authority, world)
 }
@@ -75,7 +74,7 @@ async fn pages_come_over_tls_and_in_clear_and_all_is_written_down() {
 #[tokio::test]
 async fn another_authoritys_certificate_is_not_trusted() {
     let (map, _, _world) = world().await;
-    let stranger = Authority::new().unwrap();
+    let stranger = Authority::new(&CERTIFIED).unwrap();
     let answer = act_on(https(map.https_at(map.shared), Some(GOOD), GOOD), &stranger.pem).await;
     assert_eq!(answer.heard, Heard::Untrusted, "{answer:?}");
 }
@@ -128,7 +127,7 @@ async fn say(mut stream: TcpStream, words: &[u8]) {
 
 #[tokio::test]
 async fn a_tls_alert_is_told_from_other_ends() {
-    let pem = Authority::new().unwrap().pem;
+    let pem = Authority::new(&CERTIFIED).unwrap().pem;
     let hello = |to| https(to, Some(GOOD), GOOD);
     let denied = scripted(|stream| say(stream, b"\x15\x03\x03\x00\x02\x02\x31")).await;
     let answer = act_on(hello(denied), &pem).await;

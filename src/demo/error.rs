@@ -1,39 +1,17 @@
 //! Why the demo cannot be played.
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 
+use crate::props;
 use crate::sandbox::Diagnosis;
 use crate::settings;
 
 /// Why the demo cannot be played. That the gate fails it is no error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No folder for the audit log.
-    #[error("cannot make the folder {}", path.display())]
-    Scratch {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// No throw-away certificates.
-    #[error("cannot make certificates")]
-    Certificate(#[from] rcgen::Error),
-    /// Certificates that no server takes.
-    #[error("cannot serve TLS")]
-    Tls(#[from] rustls::Error),
-    /// A server of the demo's Internet has no place.
-    #[error("the demo's Internet cannot be at {address}")]
-    Listen {
-        /// Its address.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// No folder for the audit log, no certificates, or a server of the demo's Internet has no place.
+    #[error(transparent)]
+    Props(#[from] props::Error),
     /// What leads to the clients is no pipe.
     #[error("cannot talk to the clients")]
     Pipe(#[source] io::Error),
@@ -68,10 +46,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Namespaces(error) => Some(Diagnosis::of_refusal(error).hint()),
-            Self::Scratch { .. }
-            | Self::Certificate(_)
-            | Self::Tls(_)
-            | Self::Listen { .. }
+            Self::Props(_)
             | Self::Pipe(_)
             | Self::Runtime(_)
             | Self::Network(_)

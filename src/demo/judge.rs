@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::props::{Arrival, Notes};
+
 use super::order::{Answer, Heard, Order, request};
-use super::seen::{Arrival, Notes};
 use super::story::{Fate, Step};
 use super::world::page;
 

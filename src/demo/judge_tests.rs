@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use crate::demo::map::{GOOD, Map, OTHER};
-use crate::demo::seen::Question;
 use crate::demo::story::story;
 use crate::gate::Reason;
+use crate::props::Question;
 
 use super::*;
 
@@ -18,7 +18,8 @@ fn step(tried: &str) -> Step {
 /// What is measured when everything is as it should be.
 fn fine(step: &Step) -> Measured {
     let (to, host) = (target(&step.order), first_host(&step.order).to_owned());
-    let arrival = Arrival { at: to, bytes: request(&host, false).len(), hosts: vec![host.clone()] };
+    let arrival =
+        Arrival { bytes: request(&host, false).len(), hosts: vec![host.clone()], ..Arrival::new(to, to) };
     let (heard, arrivals) = match (&step.fate, &step.order) {
         (Fate::Passes, _) => (Heard::Passed, vec![arrival]),
         (Fate::CutOff, _) => (Heard::Forbidden, vec![arrival]),
@@ -62,7 +63,7 @@ fn a_step_is_fine_when_all_three_agree() {
 fn a_byte_that_should_not_have_arrived_is_the_worst_fault() {
     let at = SocketAddr::from(([203, 0, 113, 66], 443));
     let leak = |measured: &mut Measured| {
-        measured.notes.arrivals = vec![Arrival { at, bytes: 517, hosts: Vec::new() }];
+        measured.notes.arrivals = vec![Arrival { bytes: 517, ..Arrival::new(at, at) }];
         measured.line = None;
     };
     for step in story(&Map::INTERNET) {

@@ -18,6 +18,9 @@ pub(super) const OTHER: &str = "other.example.net";
 /// A question that carries data out, in the attacker's zone.
 pub(super) const TUNNEL: &str = "mfwgy33xmvscazlyn53gk4tjmzuwk3tu.c2vjcmv0.tunnel.example.net";
 
+/// What the servers' certificate is for.
+pub(super) const CERTIFIED: [&str; 2] = ["*.example.com", "*.example.net"];
+
 /// Addresses and ports. A value, so that a test has an Internet of its own on loopback.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Map {

@@ -8,18 +8,13 @@
 
 mod act;
 mod audit;
-mod authority;
-mod door;
 mod error;
 mod gate;
 mod judge;
 mod map;
 mod order;
 mod outcome;
-mod resolver;
 mod run;
-mod scratch;
-mod seen;
 mod stage;
 mod story;
 mod world;
@@ -29,10 +24,10 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::props::{Authority, Scratch};
+
 use audit::Audit;
-use authority::Authority;
 use map::Map;
-use scratch::Scratch;
 use stage::Stage;
 use world::World;
 
@@ -55,16 +50,16 @@ pub struct Prepared {
 /// Makes a scratch folder and a certificate authority. Starts no thread.
 ///
 /// # Errors
-/// [`Error::Scratch`], [`Error::Certificate`], [`Error::Tls`].
+/// [`Error::Props`].
 pub fn prepare() -> Result<Prepared, Error> {
     prepare_on(Map::INTERNET)
 }
 
 fn prepare_on(map: Map) -> Result<Prepared, Error> {
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new("demo")?;
     let audit = scratch.path().join("audit.jsonl");
     let policy = map.policy(&audit);
-    Ok(Prepared { map, authority: Authority::new()?, audit, policy, scratch })
+    Ok(Prepared { map, authority: Authority::new(&map::CERTIFIED)?, audit, policy, scratch })
 }
 
 impl Prepared {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::facts::Transport;
+use crate::props::{Mark, Seen};
 use crate::sys::clock;
 use crate::wire::dns::qtype;
 
@@ -18,7 +19,6 @@ use super::gate::{Gate, Process, Talk};
 use super::judge::{Measured, belongs};
 use super::map::Map;
 use super::order::{Answer, Heard, Order};
-use super::seen::{Mark, Seen};
 use super::story::{Fate, Step, Who};
 
 /// Everything that a step needs.

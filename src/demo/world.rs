@@ -4,19 +4,20 @@
 //! Must not know what the gate lets through.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::props::{Counted, Resolver, Seen, Visit, Zone, listen, serve};
+
 use super::Error;
-use super::door::{Counted, listen, serve};
 use super::map::Map;
-use super::resolver::{Resolver, Says};
-use super::seen::{Seen, Visit};
 
 /// Running servers; dropped, they are gone.
 #[derive(Debug)]
@@ -42,14 +43,21 @@ impl World {
                 }
             }));
         }
-        for (at, says) in [
-            (map.dns_at(map.resolver), Says::Truth(*map)),
-            (map.dns_at(map.attacker), Says::Itself(map.attacker)),
-        ] {
-            Resolver::open(at, says, seen.clone()).await?.serve_in(&mut servers);
+        let (truth, itself) = (*map, map.attacker);
+        // The attacker's name server says that every name is at his own address.
+        let truth: Zone = Arc::new(move |owner, name, kind| Some(given(owner, kind, truth.truth(name)?)));
+        let rogue: Zone = Arc::new(move |owner, _, kind| Some(given(owner, kind, (300, itself))));
+        for (host, zone) in [(map.resolver, truth), (map.attacker, rogue)] {
+            Resolver::open(map.dns_at(host), zone, seen.clone()).await?.serve_in(&mut servers);
         }
         Ok(Self { seen, _servers: servers })
     }
+}
+
+/// The one address that a name has.
+fn given(owner: &Name, kind: RecordType, (ttl, address): (u32, Ipv4Addr)) -> Vec<Record> {
+    let record = || Record::from_rdata(owner.clone(), ttl, RData::A(A(address)));
+    (kind == RecordType::A).then(record).into_iter().collect()
 }
 
 async fn greet(stream: Counted) -> io::Result<()> {

@@ -3,21 +3,16 @@
 //! Shares no code with the gate's own reading of DNS.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
+use std::net::{IpAddr, SocketAddr};
 
-use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::RData;
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
-use hickory_proto::rr::{Name, RData, RecordType};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
 
 use crate::facts::Transport;
+use crate::props::{over_tcp, over_udp, query};
 
 use super::{Answer, Heard};
-
-/// Largest answer that is taken over UDP, bytes (DNS flag day 2020).
-const PAYLOAD: u16 = 1232;
 
 /// EDNS option code of an Extended DNS Error (RFC 8914 section 2).
 const EDE: u16 = 15;
@@ -31,45 +26,10 @@ pub(super) async fn ask(
 ) -> io::Result<()> {
     let query = query(name, qtype)?;
     let reply = match over {
-        Transport::Udp => over_udp(server, &query, heard).await?,
-        Transport::Tcp => over_tcp(server, &query, heard).await?,
+        Transport::Udp => over_udp(server, &query, &mut heard.port).await?,
+        Transport::Tcp => over_tcp(server, &query, &mut heard.port).await?,
     };
     understand(&reply, heard)
-}
-
-fn query(name: &str, qtype: u16) -> io::Result<Vec<u8>> {
-    let mut query = Message::query();
-    query.metadata.recursion_desired = true;
-    let name = Name::from_str(&format!("{name}.")).map_err(io::Error::other)?;
-    query.add_query(Query::query(name, RecordType::from(qtype)));
-    let mut edns = Edns::new();
-    edns.set_max_payload(PAYLOAD);
-    query.set_edns(edns);
-    query.to_vec().map_err(io::Error::other)
-}
-
-async fn over_udp(server: SocketAddr, query: &[u8], heard: &mut Answer) -> io::Result<Vec<u8>> {
-    let any: IpAddr =
-        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    // A connected socket takes answers of this server alone, and hears that nobody is there.
-    socket.connect(server).await?;
-    heard.port = socket.local_addr()?.port();
-    socket.send(query).await?;
-    let mut reply = vec![0; usize::from(PAYLOAD)];
-    let length = socket.recv(&mut reply).await?;
-    reply.truncate(length);
-    Ok(reply)
-}
-
-async fn over_tcp(server: SocketAddr, query: &[u8], heard: &mut Answer) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(server).await?;
-    heard.port = stream.local_addr()?.port();
-    let length = u16::try_from(query.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes(), query].concat()).await?;
-    let mut reply = vec![0; usize::from(stream.read_u16().await?)];
-    stream.read_exact(&mut reply).await?;
-    Ok(reply)
 }
 
 fn understand(reply: &[u8], heard: &mut Answer) -> io::Result<()> {

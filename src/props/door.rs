@@ -1,4 +1,4 @@
-//! How the demo's servers take connections: each is written down before a byte of it is read, and every byte
+//! How a play's servers take connections: each is written down before a byte of it is read, and every byte
 //! as it comes.
 //!
 //! Must not know what is spoken over them.
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::Error;
 use super::seen::{Seen, Visit};
 
-pub(super) async fn listen(at: SocketAddr) -> Result<TcpListener, Error> {
+pub(crate) async fn listen(at: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(at).await.map_err(|source| Error::Listen { address: at, source })
 }
 
@@ -29,7 +29,7 @@ const VISIT: Duration = Duration::from_secs(15);
 const BREATH: Duration = Duration::from_millis(20);
 
 /// Accepts for ever; each connection is written down before a byte of it is read.
-pub(super) async fn serve<F: Future<Output = io::Result<()>> + Send + 'static>(
+pub(crate) async fn serve<F: Future<Output = io::Result<()>> + Send + 'static>(
     listener: TcpListener,
     at: SocketAddr,
     seen: Seen,
@@ -37,22 +37,24 @@ pub(super) async fn serve<F: Future<Output = io::Result<()>> + Send + 'static>(
 ) {
     let mut visitors = JoinSet::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, from)) = listener.accept().await else {
             tokio::time::sleep(BREATH).await;
             continue;
         };
         while visitors.try_join_next().is_some() {}
-        let stream = Counted { stream, at, visit: seen.arrived(at) };
+        // A listener on every address says where a visitor really came to.
+        let at = stream.local_addr().map_or(at, |at| SocketAddr::new(at.ip().to_canonical(), at.port()));
+        let stream = Counted { stream, at, visit: seen.arrived(at, from) };
         visitors.spawn(timeout(VISIT, talk(stream)));
     }
 }
 
 /// A connection whose bytes are counted as they come.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     stream: TcpStream,
-    pub(super) at: SocketAddr,
-    pub(super) visit: Visit,
+    pub(crate) at: SocketAddr,
+    pub(crate) visit: Visit,
 }
 
 impl AsyncRead for Counted {
@@ -63,7 +65,7 @@ impl AsyncRead for Counted {
     ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, into))?;
-        self.visit.bytes(into.filled().len() - before);
+        self.visit.bytes(into.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))
     }
 }

@@ -1,63 +1,52 @@
-//! Name servers of the demo's Internet, over UDP and TCP: one says the truth, one names itself. Both write down
-//! every question.
+//! A name server for a play, over UDP and TCP. It writes down every question.
 //!
-//! Shares no code with the gate's own reading of DNS.
+//! Shares no code with the gate's own reading of DNS. Must not know what it is told to answer.
 
+use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::A;
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::rr::{Name, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
-use super::Error;
-use super::door::{Counted, listen, serve};
-use super::map::Map;
-use super::seen::Seen;
+use super::{Counted, Error, Seen, listen, serve};
 
-/// What a name server answers from.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Says {
-    Truth(Map),
-    /// Every name is here.
-    Itself(Ipv4Addr),
-}
-
-impl Says {
-    fn address(&self, name: &str) -> Option<(u32, Ipv4Addr)> {
-        match self {
-            Self::Truth(map) => map.truth(name),
-            Self::Itself(address) => Some((300, *address)),
-        }
-    }
-}
+/// What a name server answers from: the records for a name, as asked and in lower case without its final dot, and a
+/// type. `None`: there is no such name.
+pub(crate) type Zone = Arc<dyn Fn(&Name, &str, RecordType) -> Option<Vec<Record>> + Send + Sync>;
 
 /// One name server, its ports open.
-#[derive(Debug)]
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     udp: UdpSocket,
     tcp: TcpListener,
     server: Server,
 }
 
 /// What answers, and writes down.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Server {
     at: SocketAddr,
-    says: Says,
+    zone: Zone,
     seen: Seen,
 }
 
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("at", &self.server.at).finish_non_exhaustive()
+    }
+}
+
 impl Resolver {
-    pub(super) async fn open(at: SocketAddr, says: Says, seen: Seen) -> Result<Self, Error> {
+    pub(crate) async fn open(at: SocketAddr, zone: Zone, seen: Seen) -> Result<Self, Error> {
         let udp = UdpSocket::bind(at).await.map_err(|source| Error::Listen { address: at, source })?;
-        Ok(Self { udp, tcp: listen(at).await?, server: Server { at, says, seen } })
+        Ok(Self { udp, tcp: listen(at).await?, server: Server { at, zone, seen } })
     }
 
-    pub(super) fn serve_in(self, servers: &mut JoinSet<()>) {
+    pub(crate) fn serve_in(self, servers: &mut JoinSet<()>) {
         let Self { udp, tcp, server } = self;
         let (at, seen, over_tcp) = (server.at, server.seen.clone(), server.clone());
         servers.spawn(serve(tcp, at, seen, move |stream| over_tcp.clone().serve_tcp(stream)));
@@ -103,12 +92,10 @@ impl Server {
         reply.metadata.recursion_desired = asked.metadata.recursion_desired;
         reply.metadata.recursion_available = true;
         reply.add_query(question.clone());
-        match self.says.address(&name) {
-            Some((ttl, address)) if question.query_type() == RecordType::A => {
-                let data = RData::A(A(address));
-                reply.add_answer(Record::from_rdata(question.name().clone(), ttl, data));
-            }
-            Some(_) => {}
+        match (self.zone)(question.name(), &name, question.query_type()) {
+            Some(records) => records.into_iter().for_each(|record| {
+                reply.add_answer(record);
+            }),
             None => reply.metadata.response_code = ResponseCode::NXDomain,
         }
         reply.to_vec().ok()
@@ -118,18 +105,27 @@ impl Server {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use crate::facts::Name;
+    use hickory_proto::rr::RData;
+    use hickory_proto::rr::rdata::A;
+
+    use crate::facts::Name as GateName;
     use crate::wire::dns::{Ask, Echo, Spelling, answer, echo, qtype};
 
-    use super::super::map::{GOOD, TUNNEL};
     use super::*;
 
-    fn server(says: Says) -> Server {
-        Server { at: SocketAddr::from(([192, 0, 2, 53], 53)), says, seen: Seen::default() }
+    const KNOWN: &str = "good.example.com";
+
+    fn server() -> Server {
+        let zone: Zone = Arc::new(|owner, name, kind| {
+            let data = RData::A(A::new(203, 0, 113, 10));
+            let record = Record::from_rdata(owner.clone(), 300, data);
+            (name == KNOWN).then(|| (kind == RecordType::A).then_some(record).into_iter().collect())
+        });
+        Server { at: SocketAddr::from(([192, 0, 2, 53], 53)), zone, seen: Seen::default() }
     }
 
     fn ask(server: &Server, name: &str, qtype: u16) -> Vec<u8> {
-        let query = Ask::new(Name::parse(name).unwrap(), qtype).encode(7, &Spelling([0x5a; 32]), true);
+        let query = Ask::new(GateName::parse(name).unwrap(), qtype).encode(7, &Spelling([0x5a; 32]), true);
         let reply = server.reply(&query).unwrap();
         assert_eq!(echo(&reply, &query), Echo::Exact);
         reply
@@ -137,26 +133,14 @@ mod tests {
 
     #[test]
     fn the_gate_understands_the_answers_and_every_question_is_written_down() {
-        let server = server(Says::Truth(Map::INTERNET));
-        let good = answer(&ask(&server, GOOD, qtype::A)).unwrap();
-        assert_eq!(good.addresses.first().unwrap().ip, Map::INTERNET.shared);
-        assert!(answer(&ask(&server, GOOD, qtype::AAAA)).unwrap().addresses.is_empty());
-        assert_eq!(ask(&server, TUNNEL, qtype::A).get(3).unwrap() & 0xf, 3);
+        let server = server();
+        let good = answer(&ask(&server, KNOWN, qtype::A)).unwrap();
+        assert_eq!(good.addresses.first().unwrap().ip.to_string(), "203.0.113.10");
+        assert!(answer(&ask(&server, KNOWN, qtype::AAAA)).unwrap().addresses.is_empty());
+        assert_eq!(ask(&server, "tunnel.example.net", qtype::A).get(3).unwrap() & 0xf, 3);
         assert_eq!(server.reply(b"no question"), None);
-        let names: Vec<_> = server
-            .seen
-            .since(Default::default())
-            .questions
-            .into_iter()
-            .map(|question| question.name)
-            .collect();
-        assert_eq!(names, [GOOD, GOOD, TUNNEL, ""]);
-    }
-
-    #[test]
-    fn a_rogue_resolver_says_that_everything_is_at_its_own_address() {
-        let attacker = Map::INTERNET.attacker;
-        let server = server(Says::Itself(attacker));
-        assert_eq!(answer(&ask(&server, GOOD, qtype::A)).unwrap().addresses.first().unwrap().ip, attacker);
+        let asked = server.seen.since(Default::default()).questions.into_iter();
+        let names: Vec<_> = asked.map(|question| question.name).collect();
+        assert_eq!(names, [KNOWN, KNOWN, "tunnel.example.net", ""]);
     }
 }

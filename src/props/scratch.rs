@@ -1,4 +1,4 @@
-//! A folder of the demo's own, gone when the demo is over, however it ends.
+//! A folder of the play's own, gone when the play is over, however it ends.
 //!
 //! Must not know what is kept in it.
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     path: PathBuf,
     /// The process that removes it. One that was forked off meanwhile only looks on.
     owner: u32,
@@ -17,15 +17,15 @@ pub(super) struct Scratch {
 
 impl Scratch {
     /// Makes a folder that only this user reads.
-    pub(super) fn new() -> Result<Self, Error> {
-        let path = std::env::temp_dir().join(format!("namegate-demo-{:016x}", rand::random::<u64>()));
+    pub(crate) fn new(play: &str) -> Result<Self, Error> {
+        let path = std::env::temp_dir().join(format!("namegate-{play}-{:016x}", rand::random::<u64>()));
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => Ok(Self { path, owner: std::process::id() }),
             Err(source) => Err(Error::Scratch { path, source }),
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -47,8 +47,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_is_gone_afterwards_even_when_the_demo_panics() {
-        let scratch = Scratch::new().unwrap();
+    fn the_folder_is_gone_afterwards_even_when_the_play_panics() {
+        let scratch = Scratch::new("props").unwrap();
         let path = scratch.path().to_path_buf();
         std::fs::write(path.join("audit.jsonl"), "{}\n").unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
