@@ -5,10 +5,11 @@
 //! into a verdict; `rate` counts how often; `sys` is the kernel; `record` keeps what happened; `who` tells whose a flow is; `docker`
 //! knows containers; `proxy`, `dns` and `nft` carry verdicts out; `admin` tells how it is; `settings` reads
 //! what the operator wants; `daemon` is where they meet; `doctor` says what is wrong; `demo` tries to get past
-//! it; `cli` speaks.
+//! it; `conformance` tries that on any filter; `props` is what both stages need; `cli` speaks.
 
 pub mod admin;
 pub mod cli;
+pub mod conformance;
 pub mod daemon;
 pub mod demo;
 pub mod dns;

@@ -27,6 +27,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("daemon", 5),
     ("doctor", 5),
     ("demo", 6),
+    ("conformance", 6),
     ("cli", 7),
 ];
 

@@ -4,6 +4,7 @@
 
 mod check;
 mod completions;
+mod conformance;
 mod demo;
 mod doctor;
 mod exec;
@@ -44,6 +45,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = start_tracing(&cli, &screen).and_then(|()| match &cli.command {
         Command::Exec(arguments) => exec::exec(arguments, &mut screen),
         Command::Demo(arguments) => demo::demo(arguments, &mut screen),
+        Command::Conformance(arguments) => conformance::conformance(arguments, &mut screen),
         Command::Serve(arguments) => serve::serve(arguments, &mut screen),
         Command::Check(arguments) => check::check(arguments, &mut screen),
         Command::Rules(arguments) => rules::rules(arguments, &mut screen),

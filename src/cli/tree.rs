@@ -35,6 +35,8 @@ pub(super) enum Command {
     Exec(ExecArgs),
     /// Show the gate at work: allowed connections pass, the classic bypasses die with a reason each
     Demo(DemoArgs),
+    /// Try attacks and ordinary uses on an egress filter, this one or any other, and print what came through
+    Conformance(ConformanceArgs),
     /// Run the gate until it is told to stop (SIGTERM, SIGINT)
     Serve(ServeArgs),
     /// Check a configuration: every fault with its place and what to write instead
@@ -183,6 +185,43 @@ pub(super) struct DemoArgs {
     /// Be one of the demo's clients: orders from standard input, answers to standard output
     #[arg(long, hide = true)]
     pub(super) act: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Clients, gateway and Internet are network namespaces; needs no root, but iproute2, util-linux and nftables.\n\
+                        The filter's command is run by sh in the gateway's network; docs/conformance.md has what its environment says.\n\
+                        Exit code 0: every attack was blocked and every ordinary use works. 1: not so."
+)]
+pub(super) struct ConformanceArgs {
+    /// Command that starts the filter [default: namegate itself]
+    #[arg(long, value_name = "CMD")]
+    pub(super) filter: Option<String>,
+
+    /// When it is ready: a command that succeeds then, a port that is listened on (:8443), a time (2s)
+    #[arg(
+        long,
+        value_name = "CMD|:PORT|Ns",
+        requires = "filter",
+        default_value_if("filter", clap::builder::ArgPredicate::IsPresent, "1s")
+    )]
+    pub(super) ready: Option<String>,
+
+    /// Try only this; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub(super) only: Vec<String>,
+
+    /// Print what came of it as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Be a client: orders from standard input, answers to standard output
+    #[arg(long, hide = true)]
+    pub(super) act: bool,
+
+    /// Be the suite, in namespaces of its own
+    #[arg(long, hide = true)]
+    pub(super) alone: bool,
 }
 
 #[derive(Debug, Args)]

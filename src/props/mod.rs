@@ -18,7 +18,9 @@ pub(crate) use authority::Authority;
 pub(crate) use door::{Counted, listen, serve};
 pub(crate) use resolver::{Resolver, Zone};
 pub(crate) use scratch::Scratch;
-pub(crate) use seen::{Arrival, Mark, Notes, Question, Seen, Visit};
+#[cfg(test)]
+pub(crate) use seen::Question;
+pub(crate) use seen::{Arrival, Mark, Notes, Seen, Visit};
 pub(crate) use stub::{over_tcp, over_udp, query};
 
 /// Why a stage cannot be furnished.

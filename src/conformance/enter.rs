@@ -1,0 +1,34 @@
+//! From this process to one that is alone: in mount, process and network namespaces of its own, whose end is the end
+//! of everything that was started in them.
+//!
+//! Must not know what is run there.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::{Command, ExitStatus};
+
+use super::Error;
+
+const REST: [&str; 6] = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+const AS_ROOT: [&str; 2] = ["--user", "--map-root-user"];
+
+/// Runs this program there with these arguments, and waits for it. Root keeps its users; anybody else is root of a
+/// user namespace, where there is no other user.
+///
+/// # Errors
+/// There is no `unshare`, or the kernel refuses namespaces.
+pub fn alone(arguments: &[OsString]) -> Result<ExitStatus, Error> {
+    let user: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &AS_ROOT };
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(user).args(REST);
+        command
+    };
+    let probe = unshare().arg("true").output().map_err(Error::Unshare)?;
+    if !probe.status.success() {
+        let said = String::from_utf8_lossy(&probe.stderr).trim().to_owned();
+        return Err(Error::Namespaces(io::Error::new(io::ErrorKind::PermissionDenied, said)));
+    }
+    let program = std::env::current_exe().map_err(Error::Program)?;
+    unshare().arg(program).args(arguments).status().map_err(Error::Unshare)
+}
