@@ -20,6 +20,8 @@ pub(super) const ALSO: &str = "also.example.com";
 pub(super) const SOLO: &str = "solo.example.com";
 /// One whose answers are good for a second.
 pub(super) const SHORT: &str = "short.example.com";
+/// One that moves with every answer, each good for a second.
+pub(super) const MOVING: &str = "moving.example.com";
 /// One with other addresses in every answer.
 pub(super) const ROTATING: &str = "rotating.example.com";
 /// One with a record of [`ALSO`] in its answer, which leads to the attacker.
@@ -41,9 +43,9 @@ pub(super) const DATABASE: &str = "database.example.com";
 pub(super) const MAIL: &str = "mail.example.com";
 
 /// Names that are to be reached on ports 80, 443 and 5432.
-pub(super) const ALLOWED: [&str; 14] = [
-    GOOD, ALSO, SOLO, SHORT, ROTATING, STRAY, ALIAS, PRIVATE, METADATA, METADATA6, MAPPED, RETRYING, HINTED,
-    DATABASE,
+pub(super) const ALLOWED: [&str; 15] = [
+    GOOD, ALSO, SOLO, SHORT, MOVING, ROTATING, STRAY, ALIAS, PRIVATE, METADATA, METADATA6, MAPPED, RETRYING,
+    HINTED, DATABASE,
 ];
 
 /// A name that is not allowed, at the address of [`GOOD`].
@@ -70,6 +72,8 @@ pub(super) const SHARED6: IpAddr = six(0x10);
 pub(super) const AT_ALSO: IpAddr = four(20);
 pub(super) const AT_SOLO: IpAddr = four(31);
 pub(super) const AT_SHORT: IpAddr = four(30);
+/// Where [`MOVING`] was at first.
+pub(super) const AT_FIRST: IpAddr = four(34);
 pub(super) const AT_ALIAS: IpAddr = four(12);
 pub(super) const AT_RETRYING: IpAddr = four(25);
 pub(super) const AT_DATABASE: IpAddr = four(27);
@@ -109,7 +113,7 @@ const TTL: u32 = 300;
 
 /// What the true resolver says.
 pub(super) fn truth() -> Zone {
-    let turn = AtomicUsize::new(0);
+    let (turn, moves) = (AtomicUsize::new(0), AtomicUsize::new(0));
     Arc::new(move |owner, name, kind| {
         let rotated = || match turn.fetch_add(1, Ordering::Relaxed) % 2 {
             0 => vec![four(21), four(22)],
@@ -117,10 +121,15 @@ pub(super) fn truth() -> Zone {
         };
         let addresses = match name {
             ROTATING => rotated(),
+            MOVING if kind == RecordType::A => match moves.fetch_add(1, Ordering::Relaxed) {
+                0 => vec![AT_FIRST],
+                _ => vec![four(35)],
+            },
+            MOVING => Vec::new(),
             ALIAS => return alias(owner, kind),
             name => fixed(name)?,
         };
-        let ttl = if name == SHORT { 1 } else { TTL };
+        let ttl = if matches!(name, SHORT | MOVING) { 1 } else { TTL };
         let mut records = of_kind(owner, ttl, kind, &addresses);
         if name == STRAY && kind == RecordType::A {
             let also = Name::from_ascii(format!("{ALSO}.")).ok()?;

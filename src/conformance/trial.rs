@@ -38,6 +38,9 @@ pub(super) enum Step {
 pub(super) enum Verdict {
     /// An attack: not a byte arrives at any server, no datagram and no packet.
     Silence,
+    /// An attack: not a byte arrives at this address. Elsewhere it may: a filter that dials what it resolved the name
+    /// to leads the client to the name's own server.
+    NotAt(IpAddr),
     /// An attack: these bytes do not arrive at any server.
     Unseen(Vec<u8>),
     /// An attack: no question for this name travels.

@@ -2,7 +2,7 @@
 
 use super::super::craft;
 use super::super::map::{ATTACKER, GOOD, OTHER, SHARED};
-use super::super::trial::{Trial, bytes, exchange};
+use super::super::trial::{Trial, Verdict, bytes, exchange};
 
 pub(super) fn trials() -> Vec<Trial> {
     let mut trials = later();
@@ -10,7 +10,8 @@ pub(super) fn trials() -> Vec<Trial> {
     trials.push(
         Trial::attack(32, "http-forged-host", "an allowed name, in clear, at the attacker's address")
             .knowing(GOOD)
-            .act(bytes(ATTACKER, 80, craft::get(GOOD))),
+            .act(bytes(ATTACKER, 80, craft::get(GOOD)))
+            .judged(Verdict::NotAt(ATTACKER)),
     );
     trials
 }

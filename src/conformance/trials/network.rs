@@ -62,7 +62,8 @@ fn others() -> Vec<Trial> {
         Trial::attack(38, "ipv6-hardcoded", "an IPv6 address that no answer gave").act(nameless),
         Trial::attack(38, "ipv6-sni-spoof", "an allowed name at the attacker's IPv6 address")
             .step(Step::LookUp(Who::A, GOOD, AAAA_RECORD))
-            .act(https(ATTACKER6, GOOD)),
+            .act(https(ATTACKER6, GOOD))
+            .judged(Verdict::NotAt(ATTACKER6)),
         Trial::attack(39, "icmp", "data in a ping").act(raw(1, craft::ping())).step(Step::Wait(100)),
         Trial::attack(39, "gre", "a GRE packet")
             .act(raw(47, vec![0, 0, 8, 0, 1, 2, 3, 4]))

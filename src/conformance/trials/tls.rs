@@ -2,18 +2,29 @@
 
 use std::net::SocketAddr;
 
-use super::super::craft::{Hello, recut};
-use super::super::map::{AT_RETRYING, GOOD, LOOKALIKES, OTHER, RETRYING, SHARED};
+use super::super::craft::{Hello, SSL_REQUEST, recut};
+use super::super::map::{AT_DATABASE, AT_RETRYING, DATABASE, GOOD, LOOKALIKES, OTHER, RETRYING, SHARED};
 use super::super::order::{Order, Part, Tcp, Tls};
 use super::super::trial::{Trial, Verdict, bytes, exchange, https, tls};
 
+/// What a database is asked for.
+const SWAPPED: &str = "database.example.net";
 /// What the second hello says.
 const SECOND: &str = "second-hello.example.net";
 
 pub(super) fn trials() -> Vec<Trial> {
     let mut trials = cut();
     trials.extend(named());
+    let database = Tls {
+        to: Some(SocketAddr::new(AT_DATABASE, 5432)),
+        before: SSL_REQUEST.to_vec(),
+        ..tls(AT_DATABASE, SWAPPED)
+    };
     trials.extend([
+        Trial::attack(46, "postgres-swap", "PostgreSQL that says hello to another name")
+            .knowing(DATABASE)
+            .act(Order::Tls(database))
+            .judged(Verdict::Unseen(SWAPPED.into())),
         Trial::attack(23, "ech-real", "a hello with another one encrypted inside")
             .knowing(GOOD)
             .act(hello(&Hello::of(GOOD).encrypted())),
