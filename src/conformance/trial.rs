@@ -23,6 +23,8 @@ pub(super) enum Step {
     /// Waits so many milliseconds.
     Wait(u64),
     Do(Who, Order),
+    /// Client A dials every address that it was given, for this name.
+    DialGiven(&'static str),
     /// Dials where the HTTPS record of a name points, or its A record if that says nothing.
     DialHint(&'static str),
     /// Dials every port that the filter listens on, at the gateway's own address, claiming this name.
@@ -49,7 +51,7 @@ pub(super) enum Verdict {
     Without(&'static [u8]),
     /// An attack: the gateway's own service hears nothing.
     Uncounted,
-    /// An ordinary use: the client hears this, so often.
+    /// An ordinary use: the client hears this, so often; 0: once in every answer.
     Heard(String, usize),
 }
 
