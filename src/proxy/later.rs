@@ -2,23 +2,12 @@
 //!
 //! Must not know which names are allowed.
 
-use crate::facts::{Claim, Protocol};
+use crate::facts::Protocol;
+use crate::wire::http_requests::Requests;
 
-use super::requests::Requests;
 use super::retry::Retry;
 
-/// What is to be done with the client's next bytes.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// So many may pass.
-    Pass(usize),
-    /// Nothing can be said before more bytes come, from the client or from the server.
-    Wait,
-    /// This is claimed; nothing passes before it was judged.
-    Judge(Claim),
-    /// No more names will come: everything passes from here on.
-    Free,
-}
+pub(super) use crate::wire::http_requests::Next;
 
 /// A connection on which more names may be claimed.
 #[derive(Debug)]

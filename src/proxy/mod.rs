@@ -11,7 +11,6 @@ mod limits;
 mod pipe;
 mod postgres;
 mod refuse;
-mod requests;
 mod retry;
 mod serve;
 mod sniff;

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::facts::{Claim, Fault, Named, Protocol, Via};
 use crate::wire::Look;
-use crate::wire::http::{Head, HeadReader};
+use crate::wire::http::HeadReader;
 use crate::wire::http_body::Request;
+use crate::wire::http_requests::claim_of_head;
 use crate::wire::postgres::{self, Opening};
 use crate::wire::tls::{Hello, HelloReader};
 
@@ -186,17 +187,4 @@ pub(super) fn claim_of_hello(hello: Hello, protocol: Protocol) -> Claim {
         Some(name) => Claim::Named(Named { name, protocol, via: Via::Sni, ech: hello.ech }),
         None => Claim::Nameless(Some(protocol)),
     }
-}
-
-/// Turns a request head into a claim; without a sound extent there is none but `Garbled`.
-pub(super) fn claim_of_head(received: &[u8], head: Head) -> (Claim, Option<Request>) {
-    let request = match Request::read(&head, received) {
-        Ok(request) => Some(request),
-        Err(fault) => return (Claim::Garbled(fault), None),
-    };
-    let claim = match head.name {
-        Some(name) => Claim::Named(Named { name, protocol: Protocol::Http, via: Via::Host, ech: false }),
-        None => Claim::Nameless(Some(Protocol::Http)),
-    };
-    (claim, request)
 }

@@ -15,6 +15,7 @@ use crate::facts::{Claim, Flow, Limit, Name, Process, Protocol, Via};
 use crate::gate::{Decision, Permit, Reason};
 use crate::record::{Closed, Decided, Ending, Event, Origin, Over};
 use crate::sys::{clock, socket};
+use crate::wire::http_requests::Requests;
 
 use super::ended::{Ended, Untold};
 use super::hold::{Hold, Judged};
@@ -22,7 +23,6 @@ use super::later::Later;
 use super::pipe::{Bounds, Pipe};
 use super::postgres::{self, Answer};
 use super::refuse::{Refusing, refuse, reset};
-use super::requests::Requests;
 use super::retry::Retry;
 use super::sniff::Heard;
 use super::standing::{Refusal, Standing};

@@ -10,6 +10,7 @@ pub mod frames;
 mod host;
 pub mod http;
 pub mod http_body;
+pub mod http_requests;
 pub mod http_response;
 pub mod postgres;
 pub mod tls;

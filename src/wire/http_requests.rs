@@ -3,21 +3,31 @@
 //! Knows where heads and bodies begin and end, not which names are allowed. After a WebSocket switch that
 //! the server itself announced, bytes pass as they are.
 
-use crate::facts::{Claim, Fault, Protocol};
-use crate::wire::Look;
-use crate::wire::http::{Head, HeadReader};
-use crate::wire::http_body::{BodyReader, Request};
-use crate::wire::http_response::{Asked, Responses};
+use super::Look;
+use super::http::{Head, HeadReader};
+use super::http_body::{BodyReader, Request};
+use super::http_response::{Asked, Responses};
+use crate::facts::{Claim, Fault, Named, Protocol, Via};
 
-use super::later::Next;
-use super::sniff::claim_of_head;
+/// What is to be done with the client's next bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// So many may pass.
+    Pass(usize),
+    /// Nothing can be said before more bytes come, from the client or from the server.
+    Wait,
+    /// This is claimed; nothing passes before it was judged.
+    Judge(Claim),
+    /// No more names will come: everything passes from here on.
+    Free,
+}
 
 /// Requests that may wait for their responses before the next one is read.
 const MAX_PIPELINED: usize = 64;
 
 /// The client's side of one HTTP/1 connection, and what the server has answered.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub struct Requests {
     at: At,
     responses: Responses,
     /// Longest head.
@@ -39,19 +49,19 @@ enum At {
 
 impl Requests {
     /// Starts at the first byte of a connection whose first request was judged and may pass.
-    pub(super) fn after(first: Request, limit: usize) -> Self {
+    pub fn after(first: Request, limit: usize) -> Self {
         Self { at: At::Approved(first), responses: Responses::default(), limit }
     }
 
     /// The request that was to be judged may pass.
-    pub(super) fn approve(&mut self) {
+    pub fn approve(&mut self) {
         if let At::Judged(request) = self.at {
             self.at = At::Approved(request);
         }
     }
 
     /// Looks at the client's bytes that have not passed yet.
-    pub(super) fn next(&mut self, bytes: &[u8]) -> Next {
+    pub fn next(&mut self, bytes: &[u8]) -> Next {
         if self.responses.switched() {
             return Next::Free;
         }
@@ -104,38 +114,51 @@ impl Requests {
     }
 
     /// Follows what the server sent.
-    pub(super) fn answered(&mut self, bytes: &[u8]) {
+    pub fn answered(&mut self, bytes: &[u8]) {
         self.responses.feed(bytes);
     }
 
     /// Whether the client is in the middle of a head: these have a deadline, bodies have not.
-    pub(super) fn is_in_head(&self, unjudged: &[u8]) -> bool {
+    pub fn is_in_head(&self, unjudged: &[u8]) -> bool {
         matches!(self.at, At::Head(_)) && !unjudged.is_empty() && !self.is_too_far_ahead()
     }
 
     /// Whether a refusal may be written as the next response: every request before it was answered in full.
-    pub(super) fn may_answer(&self) -> bool {
+    pub fn may_answer(&self) -> bool {
         self.responses.all_answered()
     }
 
     /// Whether the request that is judged is HEAD: a refusal of it has no body.
-    pub(super) fn is_head_only(&self) -> bool {
+    pub fn is_head_only(&self) -> bool {
         matches!(self.at, At::Judged(Request { head_only: true, .. }))
     }
 
     /// Whether a request's body is open: the server waits for the rest of it.
-    pub(super) fn is_in_body(&self) -> bool {
+    pub fn is_in_body(&self) -> bool {
         matches!(self.at, At::Body(_))
     }
 
     /// Whether the responses cannot be told apart: the end of the stream alone ends them.
-    pub(super) fn is_lost(&self) -> bool {
+    pub fn is_lost(&self) -> bool {
         self.responses.lost()
     }
 
     fn is_too_far_ahead(&self) -> bool {
         !self.responses.lost() && self.responses.outstanding() >= MAX_PIPELINED
     }
+}
+
+/// Turns a request head into a claim; without a sound extent there is none but `Garbled`.
+pub fn claim_of_head(received: &[u8], head: Head) -> (Claim, Option<Request>) {
+    let request = match Request::read(&head, received) {
+        Ok(request) => Some(request),
+        Err(fault) => return (Claim::Garbled(fault), None),
+    };
+    let claim = match head.name {
+        Some(name) => Claim::Named(Named { name, protocol: Protocol::Http, via: Via::Host, ech: false }),
+        None => Claim::Nameless(Some(Protocol::Http)),
+    };
+    (claim, request)
 }
 
 #[cfg(test)]
