@@ -1,9 +1,5 @@
-//! A reference model of the gate, naive and obviously right, against the gate itself under random
-//! transitions.
-//!
-//! The model remembers every answer for ever and walks every rule. Where the gate may forget (an hour
-//! after the end of a lease, or over its bounds), forgetting is the only difference it is allowed.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
+//! The model and the world in which it stands beside the gate; see `main.rs`. The fuzz target `gate_model` has the
+//! same two.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,14 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use namegate::facts::{
-    Address, Claim, Client, Flow, FlowId, Moment, Name, Named, Observation, Protocol, Scope, Source, Tick,
-    Transport, Via, scope,
+    Address, Claim, Client, Container, Flow, FlowId, Moment, Name, Named, Observation, Protocol, Scope,
+    Source, Tick, Transport, Via, scope,
 };
 use namegate::gate::{
     Action, ClientMatch, Decision, Defaults, Ech, Gate, LedgerConfig, MatchBy, Mode, Pattern, Permit, Policy,
-    Ports, Reason, Rule,
+    Ports, Reason, Roster, Rule,
 };
-use proptest::prelude::*;
 
 const NAMES: [&str; 6] = [
     "a.example.com",
@@ -33,8 +28,36 @@ const GRACE: u64 = 300;
 const MIN_TTL: u64 = 5;
 const REMEMBERED_MS: u64 = 3_600_000;
 
-fn clients() -> [Client; 3] {
-    ["192.0.2.1", "192.0.2.2", "2001:db8::7"].map(|text| Client::at(text.parse().unwrap()))
+/// Policies and pictures of containers to choose from.
+pub(crate) const POLICIES: usize = 6;
+pub(crate) const PICTURES: usize = 8;
+
+fn sources() -> [IpAddr; 3] {
+    ["192.0.2.1", "192.0.2.2", "2001:db8::7"].map(|text| text.parse().unwrap())
+}
+
+/// Containers, each with the addresses it has by the number of their place in [`sources`].
+fn picture(which: usize) -> Vec<Arc<Container>> {
+    let of = |name: &str, run: &str, tier: &str, places: &[usize]| {
+        Arc::new(Container {
+            id: name.repeat(64).into(),
+            name: name.into(),
+            image: "image".into(),
+            labels: vec![("tier".into(), tier.into())],
+            started_at: run.into(),
+            addresses: places.iter().map(|place| sources()[*place]).collect(),
+        })
+    };
+    match which {
+        0 => vec![],
+        1 => vec![of("a", "1", "ci", &[0])],
+        2 => vec![of("a", "2", "ci", &[0])],
+        3 => vec![of("b", "1", "web", &[0])],
+        4 => vec![of("a", "1", "ci", &[0]), of("b", "1", "web", &[1, 2])],
+        5 => vec![of("a", "1", "ci", &[0, 2]), of("b", "1", "web", &[0])],
+        6 => vec![of("a", "1", "ci", &[1])],
+        _ => vec![of("b", "2", "ci", &[0, 1, 2])],
+    }
 }
 
 fn addresses() -> [IpAddr; 4] {
@@ -47,7 +70,8 @@ fn at(millis: u64) -> Moment {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
+    /// An answer that was given `late_ms` ago.
     Observe {
         client: usize,
         chain: Vec<usize>,
@@ -56,8 +80,10 @@ enum Step {
         source: Source,
         late_ms: u64,
     },
+    /// `before`: by so many of those who had the address earlier.
     Decide {
         client: usize,
+        before: usize,
         claim: Option<(usize, Protocol, bool)>,
         address: usize,
         port: usize,
@@ -85,41 +111,12 @@ enum Step {
     Flood {
         client: usize,
     },
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let source = prop_oneof![
-        Just(Source::Forwarder),
-        Just(Source::Dnstap),
-        Just(Source::Resolved),
-        Just(Source::Granted)
-    ];
-    let ttl = prop_oneof![Just(0_u32), Just(5), Just(60), Just(3600), Just(u32::MAX)];
-    let protocol = prop_oneof![Just(Protocol::Tls), Just(Protocol::Http), Just(Protocol::Quic)];
-    let claim = proptest::option::weighted(0.8, (0..6_usize, protocol, proptest::bool::weighted(0.2)));
-    let wait = prop_oneof![0..10_000_u64, 60_000..70_000_u64, 299_999..305_002_u64, 3_000_000..4_000_000_u64];
-    let late = prop_oneof![3 => Just(0_u64), 1 => 0..400_000_u64];
-    let chain = proptest::collection::vec(0..6_usize, 1..4);
-    let some = proptest::collection::vec(0..4_usize, 1..4);
-    let step = prop_oneof![
-        5 => (0..3_usize, chain, some, ttl, source, late).prop_map(
-            |(client, chain, addresses, ttl, source, late_ms)| Step::Observe {
-                client, chain, addresses, ttl, source, late_ms,
-            }
-        ),
-        8 => (0..3_usize, claim, 0..4_usize, 0..3_usize, any::<bool>()).prop_map(
-            |(client, claim, address, port, keep)| Step::Decide { client, claim, address, port, keep }
-        ),
-        3 => (0..3_usize, 0..4_usize, 0..3_usize)
-            .prop_map(|(client, address, port)| Step::ByAddress { client, address, port }),
-        1 => (0..3_usize, 0..6_usize).prop_map(|(client, name)| Step::Question { client, name }),
-        2 => (0..8_usize).prop_map(|which| Step::Close { which }),
-        3 => wait.prop_map(|millis| Step::Wait { millis }),
-        1 => Just(Step::Sweep),
-        1 => (0..4_usize).prop_map(|policy| Step::Replace { policy }),
-        1 => (0..3_usize).prop_map(|client| Step::Flood { client }),
-    ];
-    proptest::collection::vec(step, 1..80)
+    /// These containers are there now.
+    Containers {
+        picture: usize,
+    },
+    /// Nobody can say who is there.
+    Suspend,
 }
 
 fn rule(id: &str, names: &[&str], ports: &[u16]) -> Rule {
@@ -173,12 +170,118 @@ fn policy(which: usize) -> (Vec<Rule>, Defaults) {
             ..rule("never", &["x.a.example.com", "other.example.org"], &[])
         },
     ];
+    let mut rules = rules;
+    if which >= 4 {
+        let ci = ClientMatch::Label { key: "tier".into(), value: "ci".into() };
+        rules.extend([
+            Rule {
+                clients: vec![ci.clone()],
+                ..rule("ci", &["other.example.org", "db.example.net"], &[80, 443])
+            },
+            Rule {
+                action: Action::Deny,
+                clients: vec![ClientMatch::Container("b".into())],
+                ..rule("not-b", &["**.example.com"], &[443])
+            },
+        ]);
+    }
+    if which == 5 {
+        // Whoever may be one of these learns no address either.
+        rules.push(Rule {
+            action: Action::Deny,
+            clients: vec![ClientMatch::Label { key: "tier".into(), value: "web".into() }],
+            ports: Ports(vec![(0, u16::MAX)]),
+            ..rule("hidden", &["a.example.com"], &[])
+        });
+    }
     let mode = if which == 2 { Mode::Observe } else { Mode::Enforce };
     let until = (which == 2).then(|| at(3_000_000).wall);
     (rules, Defaults { mode, until, ech: Ech::Deny })
 }
 
-type Key = (Client, usize, IpAddr);
+/// One after the other who had an address: the number of the place in [`sources`], and of the tenancy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Who {
+    place: usize,
+    tenancy: Tenancy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Tenancy {
+    /// No container was ever known there.
+    Unknown,
+    /// Counted at this address; a time without a container, or with two, is one too.
+    Known(usize),
+    /// While nobody could say, for the n-th time.
+    Limbo(usize),
+}
+
+type Key = (Who, usize, IpAddr);
+
+/// Who is where, by the definition alone.
+#[derive(Default)]
+struct Tenants {
+    /// By place, every tenancy so far; the last one lasts.
+    held: [Vec<Option<Arc<Container>>>; 3],
+    /// By place: when a container was last seen to be gone.
+    gone: [u64; 3],
+    limbos: usize,
+    in_limbo: bool,
+}
+
+impl Tenants {
+    fn now(&self, place: usize) -> Who {
+        let tenancy = match (self.held[place].len(), self.in_limbo) {
+            (0, _) => Tenancy::Unknown,
+            (_, true) => Tenancy::Limbo(self.limbos),
+            (count, false) => Tenancy::Known(count),
+        };
+        Who { place, tenancy }
+    }
+
+    /// Who had the address then; nobody can say when it has changed hands since.
+    fn then(&self, place: usize, millis: u64) -> Option<Who> {
+        (millis >= self.gone[place]).then(|| self.now(place))
+    }
+
+    fn is_current(&self, who: Who) -> bool {
+        who == self.now(who.place) || who.tenancy == Tenancy::Known(self.held[who.place].len())
+    }
+
+    /// The container that somebody is, if that is sure.
+    fn container(&self, who: Who) -> Option<&Arc<Container>> {
+        if self.in_limbo || who != self.now(who.place) {
+            return None;
+        }
+        self.held[who.place].last()?.as_ref()
+    }
+
+    fn change(&mut self, containers: &[Arc<Container>], now: u64) {
+        self.in_limbo = false;
+        for (place, address) in sources().into_iter().enumerate() {
+            let mut claims = containers.iter().filter(|one| one.addresses.contains(&address));
+            let one = claims.next().filter(|_| claims.next().is_none()).cloned();
+            let claimed = containers.iter().any(|one| one.addresses.contains(&address));
+            let held = &mut self.held[place];
+            let changes = match held.last() {
+                None => claimed,
+                Some(last) => *last != one,
+            };
+            if !changes {
+                continue;
+            }
+            if matches!(held.last(), Some(Some(_))) {
+                self.gone[place] = now;
+            }
+            held.push(one);
+        }
+    }
+
+    fn suspend(&mut self) {
+        self.limbos += usize::from(!self.in_limbo);
+        self.in_limbo = true;
+    }
+}
 
 /// What the model knows: for each pair the latest end of all answers, and the flows that hold it.
 struct Model {
@@ -186,6 +289,7 @@ struct Model {
     open: HashMap<Key, usize>,
     rules: Vec<Rule>,
     defaults: Defaults,
+    tenants: Tenants,
     now: u64,
 }
 
@@ -218,11 +322,29 @@ impl Model {
         }
     }
 
-    fn speaking_of(&self, name: usize, client: Client) -> impl Iterator<Item = &Rule> {
+    fn speaking_of(&self, name: usize, client: Who) -> impl Iterator<Item = &Rule> {
         self.rules.iter().filter(move |rule| {
-            rule.names.iter().any(|pattern| Self::means(pattern, NAMES[name]))
-                && (rule.clients.is_empty() || rule.clients.iter().any(|one| means(one, client)))
+            rule.names.iter().any(|pattern| Self::means(pattern, NAMES[name])) && self.is_for(rule, client)
         })
+    }
+
+    /// Whom a rule speaks of: in this model networks, and containers. A denial for containers is for whoever may be
+    /// one.
+    fn is_for(&self, rule: &Rule, who: Who) -> bool {
+        let tenant = self.tenants.container(who);
+        let known_place = !self.tenants.held[who.place].is_empty() || sources()[who.place] == sources()[1];
+        let suspect = rule.action == Action::Deny && tenant.is_none() && known_place;
+        rule.clients.is_empty()
+            || rule.clients.iter().any(|one| match one {
+                ClientMatch::Net(net) => net.contains(&sources()[who.place]),
+                ClientMatch::Container(name) => suspect || tenant.is_some_and(|tenant| tenant.name == *name),
+                ClientMatch::Label { key, value } => {
+                    suspect || tenant.is_some_and(|tenant| tenant.label(key) == Some(value))
+                }
+                ClientMatch::Service(_) | ClientMatch::User(_) | ClientMatch::UserName(_) => {
+                    panic!("the model has none of {one:?}")
+                }
+            })
     }
 
     fn observes(&self, rule: Option<&Rule>) -> bool {
@@ -245,7 +367,7 @@ impl Model {
     fn denies(
         &self,
         name: usize,
-        client: Client,
+        client: Who,
         port: u16,
         protocol: Option<Protocol>,
     ) -> impl Iterator<Item = &Rule> {
@@ -256,7 +378,7 @@ impl Model {
         })
     }
 
-    fn question(&self, client: Client, name: usize) -> (Reason, Option<Reason>, bool) {
+    fn question(&self, client: Who, name: usize) -> (Reason, Option<Reason>, bool) {
         let hides = |rule: &&Rule| {
             rule.action == Action::Deny && rule.ports.0 == [(0, u16::MAX)] && rule.protocols.is_empty()
         };
@@ -298,7 +420,7 @@ impl Model {
 
     /// Every verdict that an address rule gives to a live lease here: which of several equal leases
     /// holds the flow is the gate's own choice.
-    fn served(&self, client: Client, address: IpAddr, port: u16, protocol: Option<Protocol>) -> Vec<Verdict> {
+    fn served(&self, client: Who, address: IpAddr, port: u16, protocol: Option<Protocol>) -> Vec<Verdict> {
         let closed = scope(address) != Scope::Public;
         let mut served = Vec::new();
         for name in 0..NAMES.len() {
@@ -322,11 +444,14 @@ impl Model {
     /// Every verdict that is right.
     fn decide(
         &self,
-        client: Client,
+        client: Who,
         claim: Option<(usize, Protocol, bool)>,
         address: IpAddr,
         port: u16,
     ) -> Vec<Verdict> {
+        if !self.tenants.is_current(client) {
+            return vec![Verdict { reason: Reason::Revoked, would: None, rule: None, holds: None }];
+        }
         let protocol = claim.map(|(_, protocol, _)| protocol);
         let served = self.served(client, address, port, protocol);
         if !served.is_empty() {
@@ -373,7 +498,7 @@ impl Model {
     }
 
     /// Only the port of the address rule is without rules that read names, for every client here.
-    fn silent(&self, client: Client, address: IpAddr, port: u16, closed: bool) -> Vec<Verdict> {
+    fn silent(&self, client: Who, address: IpAddr, port: u16, closed: bool) -> Vec<Verdict> {
         let Some(rule) =
             self.rules.iter().find(|rule| rule.by == MatchBy::Address && rule.ports.contains(port))
         else {
@@ -392,16 +517,19 @@ impl Model {
     }
 }
 
-struct World {
+pub(crate) struct World {
     gate: Arc<Gate>,
     model: Model,
+    roster: Arc<Roster>,
+    /// What the gate calls whom.
+    called: HashMap<Who, Client>,
     open: Vec<(Permit, Key)>,
     /// Whether the gate is so small that it forgets before the time.
     small: bool,
 }
 
 impl World {
-    fn new(small: bool) -> Self {
+    pub(crate) fn new(small: bool) -> Self {
         let (rules, defaults) = policy(0);
         let config = LedgerConfig {
             min_ttl: Duration::from_secs(MIN_TTL),
@@ -410,32 +538,68 @@ impl World {
             max_leases_per_client: if small { 4 } else { 1024 },
         };
         let gate = Gate::new(Policy::compile(rules.clone(), defaults).unwrap(), config);
-        let model = Model { ends: HashMap::new(), open: HashMap::new(), rules, defaults, now: 1_000_000 };
-        Self { gate, model, open: Vec::new(), small }
+        let tenants = Tenants::default();
+        let model =
+            Model { ends: HashMap::new(), open: HashMap::new(), rules, defaults, tenants, now: 1_000_000 };
+        // One of the addresses is in a network of containers.
+        let subnet = format!("{}/32", sources()[1]).parse().unwrap();
+        let roster = Arc::new(Roster::default().within(Arc::new([subnet])));
+        gate.replace(gate.policy().among(Arc::clone(&roster)));
+        Self { gate, model, roster, called: HashMap::new(), open: Vec::new(), small }
     }
 
-    fn take(&mut self, step: Step) {
+    /// Returns what the gate calls who has an address now: the same always, and nobody else so.
+    fn client(&mut self, place: usize) -> (Who, Client) {
+        let who = self.model.tenants.now(place);
+        let client = self.gate.client_at(sources()[place]);
+        if let Some(before) = self.called.insert(who, client) {
+            assert_eq!(client, before, "{who:?} is called otherwise");
+        } else {
+            let taken = self.called.iter().any(|(other, called)| *other != who && *called == client);
+            assert!(!taken, "{who:?} is called {client:?}, and so was another");
+        }
+        let container = self.gate.container(client);
+        assert_eq!(container.as_ref(), self.model.tenants.container(who));
+        (who, client)
+    }
+
+    /// Returns one of those who had an address earlier and were seen then, or who has it now.
+    fn client_before(&mut self, place: usize, before: usize) -> (Who, Client) {
+        let now = self.client(place);
+        let Tenancy::Known(count) = now.0.tenancy else { return now };
+        let who = Who { place, tenancy: Tenancy::Known(count.saturating_sub(before)) };
+        self.called.get(&who).map_or(now, |client| (who, *client))
+    }
+
+    fn among(&mut self, roster: Roster) {
+        self.roster = Arc::new(roster);
+        self.gate.replace(self.gate.policy().among(Arc::clone(&self.roster)));
+    }
+
+    pub(crate) fn take(&mut self, step: Step) {
         let now = at(self.model.now);
         match step {
             Step::Observe { client, chain, addresses, ttl, source, late_ms } => {
                 let seen = self.model.now.saturating_sub(late_ms);
-                self.observe(clients()[client], &chain, &addresses, ttl, source, seen);
+                self.observe(client, &chain, &addresses, ttl, source, seen);
             }
-            Step::Decide { client, claim, address, port, keep } => {
-                self.decide(clients()[client], claim, addresses()[address], PORTS[port], keep);
+            Step::Decide { client, before, claim, address, port, keep } => {
+                let who = self.client_before(client, before);
+                self.decide(who, claim, addresses()[address], PORTS[port], keep);
             }
             Step::ByAddress { client, address, port } => {
-                let (client, address, port) = (clients()[client], addresses()[address], PORTS[port]);
+                let ((who, client), address, port) = (self.client(client), addresses()[address], PORTS[port]);
                 let found = self.gate.decide_by_address(&flow(client, address, port), now);
-                let right = self.model.served(client, address, port, None);
+                let right = self.model.served(who, address, port, None);
                 match found {
                     Some(decision) => self.compare(&decision, &right),
                     None => assert!(self.small || right.is_empty(), "the gate missed {right:?}"),
                 }
             }
             Step::Question { client, name } => {
-                let found = self.gate.question(clients()[client], &name_of(name), now);
-                let right = self.model.question(clients()[client], name);
+                let (who, client) = self.client(client);
+                let found = self.gate.question(client, &name_of(name), now);
+                let right = self.model.question(who, name);
                 assert_eq!((found.reason, found.would, found.private), right);
             }
             Step::Close { which } => {
@@ -451,35 +615,56 @@ impl World {
             }
             Step::Replace { policy: which } => {
                 let (rules, defaults) = policy(which);
-                self.gate.replace(Policy::compile(rules.clone(), defaults).unwrap());
+                let policy = Policy::compile(rules.clone(), defaults).unwrap();
+                self.gate.replace(policy.among(Arc::clone(&self.roster)));
                 (self.model.rules, self.model.defaults) = (rules, defaults);
             }
             Step::Flood { client } => {
                 if self.small {
                     for _ in 0..4 {
-                        self.observe(
-                            clients()[client],
-                            &[0, 1],
-                            &[0, 1, 3],
-                            60,
-                            Source::Dnstap,
-                            self.model.now,
-                        );
+                        self.observe(client, &[0, 1], &[0, 1, 3], 60, Source::Dnstap, self.model.now);
                     }
                 }
             }
+            Step::Containers { picture: which } => {
+                let containers = picture(which);
+                self.model.tenants.change(&containers, self.model.now);
+                self.among(self.roster.succeed(&containers, now.tick));
+            }
+            Step::Suspend => {
+                self.model.tenants.suspend();
+                self.among(self.roster.suspend());
+            }
+        }
+        self.within_bounds();
+    }
+
+    fn within_bounds(&self) {
+        assert!(self.gate.lease_count() <= if self.small { 8 } else { 4096 });
+        if self.small {
+            let mut each: HashMap<Client, usize> = HashMap::new();
+            for lease in self.gate.leases() {
+                *each.entry(lease.client).or_default() += 1;
+            }
+            assert!(each.values().all(|count| *count <= 4), "{each:?}");
         }
     }
 
     fn observe(
         &mut self,
-        client: Client,
+        place: usize,
         chain: &[usize],
         which: &[usize],
         ttl_secs: u32,
         source: Source,
         seen: u64,
     ) {
+        let then = self.gate.client_then(sources()[place], at(seen).tick);
+        let (who, client) = self.client(place);
+        assert_eq!(then, self.model.tenants.then(place, seen).map(|_| client));
+        if then.is_none() {
+            return;
+        }
         let observation = Observation {
             client,
             chain: chain.iter().map(|name| name_of(*name)).collect(),
@@ -491,13 +676,12 @@ impl World {
         let ttl = if ttl_secs > i32::MAX as u32 { 0 } else { u64::from(ttl_secs) };
         let end = seen + (ttl.max(MIN_TTL) + GRACE) * 1000;
         for name in chain {
-            if !self.model.question(client, *name).0.lets_pass() {
+            if !self.model.question(who, *name).0.lets_pass() {
                 continue;
             }
             for ip in which {
                 if end > self.model.now {
-                    let kept =
-                        self.model.ends.entry((client, *name, addresses()[*ip])).or_insert((0, source));
+                    let kept = self.model.ends.entry((who, *name, addresses()[*ip])).or_insert((0, source));
                     if end >= kept.0 {
                         *kept = (end, source);
                     }
@@ -508,7 +692,7 @@ impl World {
 
     fn decide(
         &mut self,
-        client: Client,
+        (who, client): (Who, Client),
         claim: Option<(usize, Protocol, bool)>,
         address: IpAddr,
         port: u16,
@@ -518,7 +702,7 @@ impl World {
             Claim::Named(Named { name: name_of(name), protocol, via: Via::Sni, ech })
         });
         let mut found = self.gate.decide(&flow(client, address, port), &spoken, at(self.model.now));
-        let right = self.model.decide(client, claim, address, port);
+        let right = self.model.decide(who, claim, address, port);
         self.compare(&found, &right);
         // Which of several right leases holds the flow cannot be told from outside: such flows close at once.
         if let ([Verdict { holds: Some(key), .. }], true) = (&right[..], keep)
@@ -573,37 +757,5 @@ fn name_of(name: usize) -> Name {
 fn flow(client: Client, address: IpAddr, port: u16) -> Flow {
     let source = SocketAddr::new(client.address().unwrap(), 40_000);
     Flow::new(FlowId(0), source, SocketAddr::new(address, port), Transport::Tcp, Tick::default())
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_gate_says_what_the_model_says(steps in steps()) {
-        let mut world = World::new(false);
-        for step in steps {
-            world.take(step);
-        }
-    }
-
-    #[test]
-    fn a_gate_too_small_forgets_but_never_opens_more(steps in steps()) {
-        let mut world = World::new(true);
-        for step in steps {
-            world.take(step);
-            prop_assert!(world.gate.lease_count() <= 8);
-        }
-    }
-}
-
-/// Whom a rule of this model speaks of: networks only.
-fn means(one: &ClientMatch, client: Client) -> bool {
-    match one {
-        ClientMatch::Net(net) => client.address().is_some_and(|address| net.contains(&address)),
-        ClientMatch::Container(_)
-        | ClientMatch::Label { .. }
-        | ClientMatch::Service(_)
-        | ClientMatch::User(_)
-        | ClientMatch::UserName(_) => panic!("the model has none of {one:?}"),
-    }
+        .seen_as(client)
 }
