@@ -19,7 +19,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Source::Resolved),
         Just(Source::Granted)
     ];
-    let ttl = prop_oneof![Just(0_u32), Just(5), Just(60), Just(3600), Just(u32::MAX)];
+    let ttl = prop_oneof![Just(0_u32), Just(5), Just(60), Just(3600), Just(0x7fff_ffff), Just(u32::MAX)];
     let protocol = prop_oneof![Just(Protocol::Tls), Just(Protocol::Http), Just(Protocol::Quic)];
     let claim = proptest::option::weighted(0.8, (0..6_usize, protocol, proptest::bool::weighted(0.2)));
     let before = prop_oneof![3 => Just(0_usize), 1 => 0..4_usize];

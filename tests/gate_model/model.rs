@@ -26,6 +26,7 @@ const NAMES: [&str; 6] = [
 const PORTS: [u16; 3] = [80, 443, 5432];
 const GRACE: u64 = 300;
 const MIN_TTL: u64 = 5;
+const MAX_TTL: u64 = 86_400;
 const REMEMBERED_MS: u64 = 3_600_000;
 
 /// Policies and pictures of containers to choose from.
@@ -674,7 +675,7 @@ impl World {
         };
         self.gate.observe(&observation, at(self.model.now));
         let ttl = if ttl_secs > i32::MAX as u32 { 0 } else { u64::from(ttl_secs) };
-        let end = seen + (ttl.max(MIN_TTL) + GRACE) * 1000;
+        let end = seen + (ttl.clamp(MIN_TTL, MAX_TTL) + GRACE) * 1000;
         for name in chain {
             if !self.model.question(who, *name).0.lets_pass() {
                 continue;
