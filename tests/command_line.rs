@@ -139,9 +139,19 @@ fn a_status_is_asked_where_the_configuration_says() {
 
 #[test]
 fn help_is_for_people() {
-    for command in
-        ["exec", "demo", "serve", "check", "rules", "explain", "status", "doctor", "down", "completions"]
-    {
+    for command in [
+        "exec",
+        "demo",
+        "conformance",
+        "serve",
+        "check",
+        "rules",
+        "explain",
+        "status",
+        "doctor",
+        "down",
+        "completions",
+    ] {
         insta::assert_snapshot!(format!("help_{command}"), said(&[command, "--help"]));
     }
     insta::assert_snapshot!("help", said(&["--help"]));

@@ -3,21 +3,23 @@
 //!
 //! Must not know what is run there.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
-use std::process::{Command, ExitStatus};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use super::Error;
 
 const REST: [&str; 6] = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
 const AS_ROOT: [&str; 2] = ["--user", "--map-root-user"];
 
-/// Runs this program there with these arguments, and waits for it. Root keeps its users; anybody else is root of a
-/// user namespace, where there is no other user.
+/// Becomes this program there, with these arguments. Root keeps its users; anybody else is root of a user namespace,
+/// where there is no other user.
 ///
 /// # Errors
-/// There is no `unshare`, or the kernel refuses namespaces.
-pub fn alone(arguments: &[OsString]) -> Result<ExitStatus, Error> {
+/// It returns only if there is no `unshare`, or the kernel refuses namespaces.
+pub fn alone(arguments: &[OsString]) -> Result<Infallible, Error> {
     let user: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &AS_ROOT };
     let unshare = || {
         let mut command = Command::new("unshare");
@@ -30,5 +32,5 @@ pub fn alone(arguments: &[OsString]) -> Result<ExitStatus, Error> {
         return Err(Error::Namespaces(io::Error::new(io::ErrorKind::PermissionDenied, said)));
     }
     let program = std::env::current_exe().map_err(Error::Program)?;
-    unshare().arg(program).args(arguments).status().map_err(Error::Unshare)
+    Err(Error::Unshare(unshare().arg(program).args(arguments).exec()))
 }

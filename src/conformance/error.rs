@@ -48,6 +48,9 @@ pub enum Error {
         /// The end of what it said.
         said: String,
     },
+    /// Told to stop by SIGINT or SIGTERM.
+    #[error("interrupted")]
+    Interrupted,
     /// No trial has the name that was asked for.
     #[error("there is no trial `{name}`")]
     NoTrial {
@@ -72,6 +75,7 @@ impl Error {
             | Self::Runtime(_)
             | Self::Program(_)
             | Self::Client(_)
+            | Self::Interrupted
             | Self::Filter(_) => None,
         }
     }

@@ -26,6 +26,8 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::props::Authority;
 
 use filter::Filter;
@@ -71,11 +73,21 @@ pub fn run(wanted: &Wanted) -> Result<Outcome, Error> {
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;
-    let rows = runtime.block_on(async {
+    let play = async {
         let authority = Arc::new(Authority::new(&map::CERTIFIED)?);
         let world = World::open(Arc::clone(&authority)).await?;
         let mut stage = Stage::open(world, Filter::new(command, ready), &authority.pem).await?;
         stage.play(&trials, refused).await
+    };
+    let rows = runtime.block_on(async {
+        // The first process of its namespace: a signal that it has no handler for does not reach it.
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
+        tokio::select! {
+            rows = play => rows,
+            _ = interrupt.recv() => Err(Error::Interrupted),
+            _ = terminate.recv() => Err(Error::Interrupted),
+        }
     })?;
     let filter = wanted.filter.clone().unwrap_or_else(|| format!("namegate {}", env!("CARGO_PKG_VERSION")));
     Ok(Outcome { filter, rows })

@@ -159,8 +159,8 @@ mod tests {
         let table = outcome().table(false);
         let shown: Vec<&str> = table.lines().take(4).chain(table.lines().last()).collect();
         insta::assert_snapshot!(shown.join("\n"), @r"
-          #  name          tried                              outcome
-          -  tls           a page over TLS                    works
+           #  name          tried                              outcome
+           -  tls           a page over TLS                    works
         !  2  sni-spoof     an allowed name at the attacker's  LEAKED: 517 bytes at 203.0.113.66:443
           19  record-split  a denied name in pieces            blocked
         attacks: 1 blocked, 1 leaked; ordinary uses: 1 work, 0 broke

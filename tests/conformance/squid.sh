@@ -35,6 +35,7 @@ acl hello ssl::server_name "$folder/names"
 acl step1 at_step SslBump1
 http_access deny !clients
 http_access deny private
+http_access deny CONNECT !tls_port
 http_access allow CONNECT tls_port
 http_access allow web_port named
 http_access deny all
