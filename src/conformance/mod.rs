@@ -29,6 +29,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::props::Authority;
+use crate::sys::signals;
 
 use filter::Filter;
 use stage::Stage;
@@ -98,6 +99,8 @@ pub fn run(wanted: &Wanted) -> Result<Outcome, Error> {
 /// # Errors
 /// A line that is no order, or nobody there to answer.
 pub fn run_client() -> io::Result<()> {
+    // A signal to everybody is for the suite to tell of.
+    let _inbox = signals::Inbox::open()?;
     act::act(io::stdin().lock(), io::stdout().lock())
 }
 
