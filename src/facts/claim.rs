@@ -138,6 +138,10 @@ pub enum Fault {
     /// A PostgreSQL request for encryption of another length, with bytes that did not wait for its answer, or
     /// something else in its place.
     Startup,
+    /// An HTTP/2 frame that has no place where it stands (RFC 9113 sections 4 to 6).
+    Frame,
+    /// An HTTP/2 field block that does not decompress (RFC 7541).
+    FieldBlock,
     /// A DNS message that does not parse, or says what it may not.
     Dns,
     /// A dnstap frame or payload that does not parse.
@@ -160,6 +164,8 @@ impl Fault {
             Self::HostMismatch => "host_mismatch",
             Self::Framing => "framing",
             Self::Startup => "startup",
+            Self::Frame => "frame",
+            Self::FieldBlock => "field_block",
             Self::Dns => "dns",
             Self::Dnstap => "dnstap",
         }

@@ -145,7 +145,7 @@ const fn is_token_byte(byte: u8) -> bool {
 }
 
 /// Whether the bytes are a token.
-fn is_token(bytes: &[u8]) -> bool {
+pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)
 }
 

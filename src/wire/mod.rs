@@ -7,6 +7,7 @@
 pub mod dns;
 pub mod dnstap;
 pub mod frames;
+pub mod h2;
 mod host;
 pub mod http;
 pub mod http_body;
