@@ -4,10 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::facts::Protocol;
 use crate::record::Ending;
-
-use super::standing::Refusal;
 
 /// How a carried flow ended.
 #[derive(Debug)]
@@ -19,17 +16,8 @@ pub(super) struct Ended {
     pub(super) received: u64,
     /// The system's words, where an error ended it.
     pub(super) error: Option<Arc<str>>,
-    /// A refusal that the client is still to be told.
-    pub(super) untold: Option<Untold>,
-}
-
-/// A refusal, and how to put it.
-#[derive(Debug)]
-pub(super) struct Untold {
-    pub(super) refusal: Refusal,
-    pub(super) protocol: Protocol,
-    /// The request was HEAD: no body.
-    pub(super) head_only: bool,
+    /// Last words that the client is still to be told.
+    pub(super) untold: Option<Box<[u8]>>,
 }
 
 impl Ended {

@@ -1,4 +1,4 @@
-//! Names that a connection claims later than its first: HTTP requests, and a second ClientHello.
+//! Names that a connection claims later than its first: requests, and a second ClientHello.
 //!
 //! Must not know which names are allowed.
 
@@ -6,6 +6,7 @@ use crate::facts::Protocol;
 use crate::wire::http_requests::Requests;
 
 use super::retry::Retry;
+use super::streams::Streams;
 
 pub(super) use crate::wire::http_requests::Next;
 
@@ -14,6 +15,7 @@ pub(super) use crate::wire::http_requests::Next;
 pub(super) enum Later {
     Requests(Requests),
     Retry(Retry),
+    Streams(Box<Streams>),
 }
 
 impl Later {
@@ -22,6 +24,7 @@ impl Later {
         match self {
             Self::Requests(requests) => requests.next(bytes),
             Self::Retry(retry) => retry.next(bytes),
+            Self::Streams(streams) => streams.next(bytes),
         }
     }
 
@@ -30,14 +33,73 @@ impl Later {
         match self {
             Self::Requests(requests) => requests.approve(),
             Self::Retry(retry) => retry.approve(),
+            Self::Streams(streams) => streams.approve(),
         }
     }
 
-    /// Follows what the server sent.
-    pub(super) fn answered(&mut self, bytes: &[u8]) {
+    /// What was to be judged is refused. Returns the last HTTP/2 stream that goes on, where the client is to be
+    /// told at once.
+    pub(super) fn refuse(&mut self) -> Option<u32> {
         match self {
-            Self::Requests(requests) => requests.answered(bytes),
-            Self::Retry(retry) => retry.answered(bytes),
+            Self::Requests(_) | Self::Retry(_) => None,
+            Self::Streams(streams) => streams.refuse(),
+        }
+    }
+
+    /// What was to be judged could not be read and may pass, with all that follows. Returns whether nothing is
+    /// left to do.
+    pub(super) fn go_blind(&mut self) -> bool {
+        match self {
+            Self::Requests(_) | Self::Retry(_) => true,
+            Self::Streams(streams) => streams.go_blind(),
+        }
+    }
+
+    /// Follows what the server sent. Returns how many of the bytes stand behind the last place where something
+    /// may be said between them.
+    pub(super) fn answered(&mut self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Self::Requests(requests) => {
+                requests.answered(bytes);
+                None
+            }
+            Self::Retry(retry) => {
+                retry.answered(bytes);
+                None
+            }
+            Self::Streams(streams) => streams.answered(bytes),
+        }
+    }
+
+    /// Keeps words for the client until there is a place for them.
+    pub(super) fn tell(&mut self, words: Vec<u8>) {
+        match self {
+            Self::Requests(_) | Self::Retry(_) => {}
+            Self::Streams(streams) => streams.aside = Some(words),
+        }
+    }
+
+    /// Returns the words that were kept.
+    pub(super) fn aside(&mut self) -> Option<Vec<u8>> {
+        match self {
+            Self::Requests(_) | Self::Retry(_) => None,
+            Self::Streams(streams) => streams.aside.take(),
+        }
+    }
+
+    /// Whether something may be said behind what the server has said so far.
+    pub(super) fn is_between(&self) -> bool {
+        match self {
+            Self::Requests(_) | Self::Retry(_) => false,
+            Self::Streams(streams) => streams.is_between(),
+        }
+    }
+
+    /// Whether the client's bytes still pass although something was refused.
+    pub(super) fn is_closing(&self) -> bool {
+        match self {
+            Self::Requests(_) | Self::Retry(_) => false,
+            Self::Streams(streams) => streams.is_closing(),
         }
     }
 
@@ -46,6 +108,7 @@ impl Later {
         match self {
             Self::Requests(requests) => requests.is_in_head(unjudged),
             Self::Retry(retry) => retry.is_in_hello(unjudged),
+            Self::Streams(streams) => streams.is_in_frame(unjudged),
         }
     }
 
@@ -53,7 +116,7 @@ impl Later {
     /// fields, the name not among them (RFC 8446 section 4.1.2).
     pub(super) fn may_change_name(&self) -> bool {
         match self {
-            Self::Requests(_) => true,
+            Self::Requests(_) | Self::Streams(_) => true,
             Self::Retry(_) => false,
         }
     }
@@ -63,6 +126,7 @@ impl Later {
         match self {
             Self::Requests(_) => Protocol::Http,
             Self::Retry(_) => Protocol::Tls,
+            Self::Streams(_) => Protocol::H2,
         }
     }
 
@@ -71,6 +135,7 @@ impl Later {
         match self {
             Self::Requests(requests) => requests.may_answer(),
             Self::Retry(_) => true,
+            Self::Streams(streams) => streams.may_answer(),
         }
     }
 
@@ -79,6 +144,15 @@ impl Later {
         match self {
             Self::Requests(requests) => requests.is_head_only(),
             Self::Retry(_) => false,
+            Self::Streams(streams) => streams.judged().is_some_and(|request| request.head_only),
+        }
+    }
+
+    /// Returns the stream of the HTTP/2 request that is judged.
+    pub(super) fn stream(&self) -> Option<u32> {
+        match self {
+            Self::Requests(_) | Self::Retry(_) => None,
+            Self::Streams(streams) => streams.judged().map(|request| request.stream),
         }
     }
 
@@ -86,7 +160,7 @@ impl Later {
     pub(super) fn is_in_body(&self) -> bool {
         match self {
             Self::Requests(requests) => requests.is_in_body(),
-            Self::Retry(_) => false,
+            Self::Retry(_) | Self::Streams(_) => false,
         }
     }
 
@@ -95,6 +169,7 @@ impl Later {
         match self {
             Self::Requests(requests) => requests.is_lost(),
             Self::Retry(_) => false,
+            Self::Streams(streams) => streams.is_lost(),
         }
     }
 }

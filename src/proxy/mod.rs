@@ -16,6 +16,7 @@ mod serve;
 mod sniff;
 mod standing;
 mod stream;
+mod streams;
 mod tcp;
 
 pub use config::{ProxyConfig, SecondLook};

@@ -1,7 +1,9 @@
 //! Carries an open flow both ways until it ends.
 //!
-//! Half-closes and resets are passed on as they came, slow receivers slow their senders, and HTTP requests
-//! and TLS hellos pass one judged name at a time. Must not know how the flow came to be allowed.
+//! Half-closes and resets are passed on as they came, slow receivers slow their senders, and HTTP requests and
+//! TLS hellos pass one judged name at a time. Must not know how the flow came to be allowed.
+
+mod judging;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +18,8 @@ use crate::facts::Claim;
 use crate::record::Ending;
 use crate::sys::{clock, socket};
 
-use super::ended::{Ended, Untold};
-use super::later::{Later, Next};
+use super::ended::Ended;
+use super::later::Later;
 use super::standing::{Refusal, Standing};
 use super::stream::{BulkRoom, End, Stream};
 
@@ -111,13 +113,6 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    /// Returns the refusal that is still to be told; where the flow was cut off there is nobody to hear it.
-    fn untold(&mut self) -> Option<Untold> {
-        let refusal = self.refused.take().filter(|_| self.in_order)?;
-        let later = self.later.as_ref()?;
-        Some(Untold { refusal, protocol: later.protocol(), head_only: later.is_head_only() })
-    }
-
     async fn carry(&mut self, changes: &mut watch::Receiver<u64>, cut: &CancellationToken) -> Ending {
         let mut active = Instant::now();
         let mut rounds = 0;
@@ -180,10 +175,10 @@ impl<'a> Pipe<'a> {
         !self.standing.holds(clock::now())
     }
 
-    /// Returns how long the flow may lie still. After a refusal the client is not read any more: that it
+    /// Returns how long the flow may lie still. Where the client is not read any more after a refusal, that it
     /// left shows only by the clock.
     fn patience(&self) -> Duration {
-        if self.refused.is_some() { self.bounds.head.min(self.bounds.idle) } else { self.bounds.idle }
+        if !self.hears_client() { self.bounds.head.min(self.bounds.idle) } else { self.bounds.idle }
     }
 
     /// Does all that can be done without waiting.
@@ -207,17 +202,9 @@ impl<'a> Pipe<'a> {
                     moved = true;
                 }
             }
-            moved |= self.refused.is_none() && self.up.pass_end(self.server);
+            moved |= self.hears_client() && self.up.pass_end(self.server);
         }
-        if self.down.wants(usize::MAX) {
-            if let Some(new) = self.down.read(self.server, self.bulk) {
-                moved = true;
-                if let Some(later) = &mut self.later {
-                    later.answered(new);
-                }
-            }
-            self.down.release_all();
-        }
+        moved |= self.hear_server();
         match self.down.write(self.client) {
             Ok(sent) => moved |= sent,
             Err(error) => {
@@ -228,7 +215,7 @@ impl<'a> Pipe<'a> {
         if let Some(ending) = self.ended() {
             return Turn::Over(ending);
         }
-        moved |= self.refused.is_none() && self.down.pass_end(self.client);
+        moved |= self.hears_client() && self.down.pass_end(self.client);
         if self.up.finished && self.down.finished {
             self.in_order = true;
             return Turn::Over(Ending::Closed);
@@ -236,49 +223,18 @@ impl<'a> Pipe<'a> {
         if moved { Turn::Moved } else { Turn::Blocked }
     }
 
-    /// Lets judged bytes of the client pass, and has later requests judged.
-    fn admit(&mut self) {
-        while self.refused.is_none() {
-            let Some(later) = &mut self.later else {
-                self.head_since = None;
-                self.up.release_all();
-                return;
-            };
-            match later.next(self.up.unjudged()) {
-                Next::Free => self.later = None,
-                Next::Pass(len) => {
-                    self.head_since = None;
-                    self.up.release(len);
-                }
-                Next::Judge(claim) => self.judge(claim),
-                Next::Wait => break,
-            }
+    /// Reads from the server once; returns whether anything came.
+    fn hear_server(&mut self) -> bool {
+        if !self.down.wants(usize::MAX) {
+            return false;
         }
-        let in_head = self.later.as_ref().is_some_and(|later| later.is_underway(self.up.unjudged()));
-        if self.refused.is_some() || !in_head {
-            self.head_since = None;
-        } else if self.head_since.is_none() {
-            self.head_since = Some(Instant::now());
+        let Some(new) = self.down.read(self.server, self.bulk) else { return false };
+        let behind = self.later.as_mut().and_then(|later| later.answered(new));
+        self.down.release_all();
+        if let Some(behind) = behind {
+            self.say_aside(behind);
         }
-        if self.refused.is_some() || (self.up.end.is_some() && in_head) {
-            // Half a head is never sent on.
-            self.up.drop_unjudged();
-        }
-    }
-
-    /// Has a later request judged; on a refusal nothing more of the client passes.
-    fn judge(&mut self, claim: Claim) {
-        let is_named = matches!(claim, Claim::Named(_));
-        let may_change = self.later.as_ref().is_some_and(|later| later.may_change_name());
-        match (self.standing.next(claim, may_change, clock::now()), &mut self.later) {
-            (Ok(()), Some(later)) if is_named => later.approve(),
-            // Observe mode lets pass what cannot be read: from here on nothing can be.
-            (Ok(()), _) => self.later = None,
-            (Err(refusal), _) => {
-                self.refused = Some(refusal);
-                self.head_since = None;
-            }
-        }
+        true
     }
 
     /// Whether this round ended the flow, other than by two ends of stream.
@@ -338,7 +294,7 @@ impl<'a> Pipe<'a> {
 
     fn takes_from_client(&self) -> bool {
         let judged_at_once = if self.later.is_some() { self.bounds.head_bytes } else { usize::MAX };
-        self.refused.is_none() && !self.server_deaf && self.up.wants(judged_at_once)
+        self.hears_client() && !self.server_deaf && self.up.wants(judged_at_once)
     }
 
     /// Waits until one of the sockets can do what is wanted of it, or fails.

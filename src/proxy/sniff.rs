@@ -8,8 +8,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::facts::{Claim, Fault, Named, Protocol, Via};
+use crate::facts::{Claim, Fault, FlowId, Name, Named, Protocol, Via};
+use crate::gate::Reason;
 use crate::wire::Look;
+use crate::wire::h2::GREETING;
 use crate::wire::http::HeadReader;
 use crate::wire::http_body::Request;
 use crate::wire::http_requests::claim_of_head;
@@ -17,6 +19,8 @@ use crate::wire::postgres::{self, Opening};
 use crate::wire::tls::{Hello, HelloReader};
 
 use super::postgres::Answer;
+use super::refuse::Refusing;
+use super::streams::Streams;
 
 /// Bytes asked for at first: a hello with a post-quantum key share and a browser's extensions fits.
 const FIRST_READ: usize = 2048;
@@ -34,12 +38,16 @@ pub(super) struct Heard {
     pub(super) answered: Option<Answer>,
     /// What it is to be told next.
     owed: Option<Answer>,
+    /// An HTTP/2 connection, as far as it was followed.
+    pub(super) streams: Option<Box<Streams>>,
 }
 
 /// Readers that have not said yet that the bytes are foreign to them.
 enum Readers {
     Tls(HelloReader),
     Postgres,
+    /// HTTP/2 by its first bytes, or else HTTP/1.
+    AnyHttp,
     Http(HeadReader),
     Neither,
 }
@@ -66,12 +74,27 @@ impl Heard {
                 // The client closed or was cut off.
                 return Claim::Silent;
             }
-            if let Some(claim) = self.look(&mut readers) {
+            if let Some(claim) = self.look(&mut readers, limit) {
                 return claim;
             }
             if self.bytes.len() >= limit {
                 return Claim::Garbled(Fault::TooBig);
             }
+        }
+    }
+
+    /// Describes a refusal to this client.
+    pub(super) fn refusing<'a>(&self, reason: Reason, name: Option<&'a Name>, flow: FlowId) -> Refusing<'a> {
+        let judged = self.streams.as_ref().and_then(|streams| streams.judged());
+        let is_head_only = self.request.is_some_and(|request| request.head_only);
+        Refusing {
+            spoke: self.spoke,
+            head_only: judged.map_or(is_head_only, |request| request.head_only),
+            stream: judged.map(|request| request.stream),
+            unopened: self.streams.as_ref().is_some_and(|streams| streams.is_ungreeted()),
+            reason,
+            name,
+            flow,
         }
     }
 
@@ -82,6 +105,7 @@ impl Heard {
             (self.answered, self.owed) = (self.owed, None);
             self.bytes.clear();
         }
+        self.greet(client).await?;
         loop {
             client.readable().await?;
             let room = limit.saturating_sub(self.bytes.len());
@@ -96,7 +120,30 @@ impl Heard {
         }
     }
 
-    fn look(&mut self, readers: &mut Readers) -> Option<Claim> {
+    /// Speaks first in the place of an HTTP/2 server, to a client that has said no name yet: some wait for that.
+    async fn greet(&mut self, client: &TcpStream) -> io::Result<()> {
+        let Some(streams) = self.streams.as_mut().filter(|streams| streams.is_ungreeted()) else {
+            return Ok(());
+        };
+        loop {
+            client.writable().await?;
+            match client.try_write(&GREETING) {
+                Ok(sent) if sent == GREETING.len() => {
+                    streams.greeted();
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+                // Nothing was sent on this socket before: it has room for more than this.
+                Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
+            }
+        }
+    }
+
+    fn look(&mut self, readers: &mut Readers, limit: usize) -> Option<Claim> {
+        if let Some(streams) = &mut self.streams {
+            return streams.opening(&mut self.bytes);
+        }
         if let Readers::Tls(reader) = readers {
             match reader.look(&self.bytes) {
                 Look::Foreign if self.answered.is_some() => return Some(Claim::Garbled(Fault::Startup)),
@@ -120,7 +167,7 @@ impl Heard {
                 Look::Foreign if self.answered.is_some() => return Some(Claim::Garbled(Fault::Startup)),
                 Look::Foreign => {
                     self.spoke = None;
-                    *readers = Readers::Http(HeadReader::default());
+                    *readers = Readers::AnyHttp;
                 }
                 Look::More => {
                     self.spoke = Some(Protocol::Postgres);
@@ -129,6 +176,14 @@ impl Heard {
                 Look::Got(opening) => return self.open_postgres(opening, readers),
                 Look::Bad(fault) => return Some(Claim::Garbled(fault)),
             }
+        }
+        if matches!(readers, Readers::AnyHttp) {
+            self.spoke = Some(Protocol::Http);
+            if Streams::speaks(&self.bytes)? {
+                self.spoke = Some(Protocol::H2);
+                return self.streams.insert(Box::new(Streams::new(limit))).opening(&mut self.bytes);
+            }
+            *readers = Readers::Http(HeadReader::default());
         }
         if let Readers::Http(reader) = readers {
             match reader.look(&self.bytes) {

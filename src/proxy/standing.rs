@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::facts::{Claim, Flow, Moment, Name};
+use crate::facts::{Claim, Flow, FlowId, Moment, Name};
 use crate::gate::{Decision, Faces, Gate, Pin, Reason};
 use crate::record::Ending;
 
@@ -69,6 +69,11 @@ impl Standing {
     /// Returns the name claimed last.
     pub(super) fn name(&self) -> Option<&Name> {
         self.claim.name()
+    }
+
+    /// Returns the flow's number.
+    pub(super) fn flow(&self) -> FlowId {
+        self.flow.id
     }
 
     /// Whether the policy in force still allows the flow.

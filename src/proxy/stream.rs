@@ -88,6 +88,23 @@ impl Stream {
         self.buffer.truncate(self.released);
     }
 
+    /// Throws away the next bytes that were not released.
+    pub(super) fn drop_next(&mut self, len: usize) {
+        let end = self.released.saturating_add(len).min(self.buffer.len());
+        self.buffer.drain(self.released..end);
+    }
+
+    /// Puts words of our own, that may pass, before the last `behind` bytes of those that may;
+    /// not after the end of stream was passed on.
+    pub(super) fn put_in(&mut self, words: Vec<u8>, behind: usize) {
+        if self.finished {
+            return;
+        }
+        let at = self.buffer.len().saturating_sub(behind).max(self.start);
+        self.released += words.len();
+        self.buffer.splice(at..at, words);
+    }
+
     /// Throws away everything.
     pub(super) fn clear(&mut self) {
         self.buffer = Vec::new();

@@ -17,15 +17,15 @@ use crate::record::{Closed, Decided, Ending, Event, Origin, Over};
 use crate::sys::{clock, socket};
 use crate::wire::http_requests::Requests;
 
-use super::ended::{Ended, Untold};
+use super::ended::Ended;
 use super::hold::{Hold, Judged};
 use super::later::Later;
 use super::pipe::{Bounds, Pipe};
 use super::postgres::{self, Answer};
-use super::refuse::{Refusing, refuse, reset};
+use super::refuse::{refuse, reset, words};
 use super::retry::Retry;
 use super::sniff::Heard;
-use super::standing::{Refusal, Standing};
+use super::standing::Standing;
 use super::{Dialled, Proxy, hold};
 
 impl Proxy {
@@ -80,26 +80,20 @@ impl Proxy {
 
         self.record_decided(&flow, &origin, claim.as_ref(), &decision, held).await;
 
-        let refusing = Refusing {
-            spoke: heard.spoke,
-            head_only: heard.request.is_some_and(|request| request.head_only),
-            reason: decision.reason,
-            name: claim.as_ref().and_then(Claim::name),
-            flow: flow.id,
-        };
+        let name = claim.as_ref().and_then(Claim::name);
         let Some(permit) = decision.take_permit() else {
-            return refuse(client, &refusing).await;
+            return refuse(client, words(&heard.refusing(decision.reason, name, flow.id))).await;
         };
 
         let dialled = match self.reach(permit, heard.answered, cut).await {
             Ok(dialled) => dialled,
             Err(ended) => {
-                self.record_closed(&flow, origin, refusing.name, &ended).await;
-                return refuse(client, &Refusing { reason: Reason::UpstreamFailed, ..refusing }).await;
+                self.record_closed(&flow, origin, name, &ended).await;
+                return refuse(client, words(&heard.refusing(Reason::UpstreamFailed, name, flow.id))).await;
             }
         };
 
-        let later = later_names(&heard, claim.as_ref(), &decision, limit);
+        let later = later_names(&mut heard, claim.as_ref(), &decision, limit);
         let bounds =
             Bounds { idle: self.config.idle_timeout, head: self.config.sniff_timeout, head_bytes: limit };
         let mut standing = Standing::new(Arc::clone(&self.gate), flow, faces, claim, dialled.pin);
@@ -108,10 +102,9 @@ impl Proxy {
         let ended = pipe.run(changes, cut).await;
 
         self.record_closed(&flow, origin, standing.name(), &ended).await;
-        if let Some(Untold { refusal: Refusal { reason, name }, protocol, head_only }) = ended.untold {
+        if let Some(words) = ended.untold {
             drop(dialled.server);
-            let (spoke, name) = (Some(protocol), name.as_ref());
-            refuse(client, &Refusing { spoke, head_only, reason, name, flow: flow.id }).await;
+            refuse(client, Some(words)).await;
         }
     }
 
@@ -178,19 +171,32 @@ impl Proxy {
 /// by another; an address rule opens whatever is behind the address, and what observe mode let pass unread
 /// stays unread.
 fn later_names(
-    heard: &Heard,
+    heard: &mut Heard,
     claim: Option<&Claim>,
     decision: &Decision,
     limit: usize,
 ) -> Option<Box<Later>> {
-    let later = match claim? {
-        _ if decision.via == Some(Via::Address) => return None,
-        Claim::Named(named) => match named.protocol {
-            Protocol::Http => Later::Requests(Requests::after(heard.request?, limit)),
-            protocol @ (Protocol::Tls | Protocol::Postgres) => Later::Retry(Retry::after(protocol)),
-            Protocol::H2 | Protocol::Quic => return None,
-        },
-        Claim::Nameless(_) | Claim::Garbled(_) | Claim::Silent => return None,
+    let named = match claim {
+        Some(Claim::Named(named)) if decision.via != Some(Via::Address) => Some(named.protocol),
+        Some(Claim::Named(_) | Claim::Nameless(_) | Claim::Garbled(_) | Claim::Silent) | None => None,
+    };
+    let later = match named {
+        Some(Protocol::Http) => Later::Requests(Requests::after(heard.request?, limit)),
+        Some(protocol @ (Protocol::Tls | Protocol::Postgres)) => Later::Retry(Retry::after(protocol)),
+        Some(Protocol::H2) => {
+            let mut streams = heard.streams.take()?;
+            streams.approve();
+            Later::Streams(streams)
+        }
+        Some(Protocol::Quic) => return None,
+        // Unread, but for the answer to a greeting of our own.
+        None => {
+            let mut streams = heard.streams.take()?;
+            if streams.go_blind() {
+                return None;
+            }
+            Later::Streams(streams)
+        }
     };
     // On the heap: most flows are soon free of it.
     Some(Box::new(later))

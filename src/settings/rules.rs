@@ -217,11 +217,13 @@ fn read_protocols(section: &mut Section<'_>) -> Vec<Protocol> {
     let mut protocols = Vec::new();
     for text in texts {
         match choose(text.value, &words) {
-            Ok(protocol @ (Protocol::Tls | Protocol::Http | Protocol::Postgres)) => protocols.push(protocol),
-            Ok(Protocol::H2 | Protocol::Quic) => {
+            Ok(protocol @ (Protocol::Tls | Protocol::Http | Protocol::H2 | Protocol::Postgres)) => {
+                protocols.push(protocol);
+            }
+            Ok(Protocol::Quic) => {
                 let what = format!("names are not read from {} in this version", text.value);
-                section
-                    .complain(text.span, Complaint::new(what).hint("\"tls\", \"http\" and \"postgres\" are"));
+                let hint = "\"tls\", \"http\", \"h2\" and \"postgres\" are";
+                section.complain(text.span, Complaint::new(what).hint(hint));
             }
             Err(complaint) => section.complain(text.span, complaint),
         }

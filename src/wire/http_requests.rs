@@ -14,6 +14,8 @@ use crate::facts::{Claim, Fault, Named, Protocol, Via};
 pub enum Next {
     /// So many may pass.
     Pass(usize),
+    /// So many are never to pass, what follows them may. Not for HTTP/1.
+    Drop(usize),
     /// Nothing can be said before more bytes come, from the client or from the server.
     Wait,
     /// This is claimed; nothing passes before it was judged.
@@ -180,6 +182,7 @@ mod tests {
                 match requests.next(&bytes[passed.len()..end]) {
                     Next::Pass(len) => passed.extend_from_slice(&bytes[passed.len()..passed.len() + len]),
                     Next::Wait => break,
+                    Next::Drop(_) => panic!("nothing is taken out"),
                     Next::Free => panic!("nothing was switched"),
                     Next::Judge(claim) if claim.name() == Some(&allowed) => requests.approve(),
                     Next::Judge(claim) => return (passed, Some(claim)),

@@ -6,6 +6,7 @@ mod bodies;
 mod carried;
 mod corpus;
 mod edges;
+mod h2;
 mod held;
 mod judged;
 mod kin;

@@ -225,7 +225,7 @@ impl ClientFrames {
                 self.uploads.forget(frame.stream);
                 Ok(Step::Reset(FRAME_HEADER + 4, frame.stream))
             }
-            SETTINGS if frame.stream != 0 || frame.len % 6 != 0 => Err(Fault::Frame),
+            SETTINGS if frame.stream != 0 || !frame.len.is_multiple_of(6) => Err(Fault::Frame),
             SETTINGS if frame.has(ACK) && frame.len != 0 => Err(Fault::Frame),
             SETTINGS if frame.has(ACK) => Ok(Step::Ack(FRAME_HEADER)),
             PUSH_PROMISE | CONTINUATION => Err(Fault::Frame),
@@ -274,10 +274,14 @@ impl ClientFrames {
 
     fn headers(&mut self, frame: Frame, bytes: &[u8]) -> Result<Step, Fault> {
         // Clients open odd streams (RFC 9113 section 5.1.1); zero is none.
-        if frame.stream % 2 == 0 || frame.flags & !(END_STREAM | END_HEADERS | PADDED | PRIORITY) != 0 {
+        if frame.stream.is_multiple_of(2)
+            || frame.flags & !(END_STREAM | END_HEADERS | PADDED | PRIORITY) != 0
+        {
             return Err(Fault::Frame);
         }
-        let Some((block, len)) = block(frame, bytes, self.max_frame.0)? else { return Ok(Step::More) };
+        let Some(Block { bytes: block, len }) = block(frame, bytes, self.max_frame.0)? else {
+            return Ok(Step::More);
+        };
         let ends = frame.has(END_STREAM);
         if frame.stream <= self.last {
             if !ends {
@@ -303,9 +307,17 @@ impl ClientFrames {
     }
 }
 
-/// Returns a header block, joined, and how far its frames reach; `None`: more bytes are needed (RFC 9113
+/// A header block.
+struct Block<'a> {
+    /// Joined.
+    bytes: Cow<'a, [u8]>,
+    /// How far its frames reach.
+    len: usize,
+}
+
+/// Joins the header block that starts with this frame; `None`: more bytes are needed (RFC 9113
 /// sections 6.2 and 6.10).
-fn block(first: Frame, bytes: &[u8], max_frame: usize) -> Result<Option<(Cow<'_, [u8]>, usize)>, Fault> {
+fn block(first: Frame, bytes: &[u8], max_frame: usize) -> Result<Option<Block<'_>>, Fault> {
     let Some(payload) = bytes.get(FRAME_HEADER..FRAME_HEADER + first.len) else { return Ok(None) };
     let mut block = Cow::Borrowed(fragment(first, payload)?);
     let mut at = FRAME_HEADER + first.len;
@@ -326,7 +338,7 @@ fn block(first: Frame, bytes: &[u8], max_frame: usize) -> Result<Option<(Cow<'_,
         at += FRAME_HEADER + frame.len;
         ended = frame.has(END_HEADERS);
     }
-    if block.len() > MAX_BLOCK { Err(Fault::TooBig) } else { Ok(Some((block, at))) }
+    if block.len() > MAX_BLOCK { Err(Fault::TooBig) } else { Ok(Some(Block { bytes: block, len: at })) }
 }
 
 /// Takes padding and priority off the payload of HEADERS.
