@@ -15,7 +15,7 @@ use namegate::wire::Look;
 use namegate::wire::http::HeadReader;
 use namegate::wire::tls::HelloReader;
 
-const FAMILIES: [&str; 5] = ["tls-real", "tls-adv", "http1-real", "http1-adv", "other"];
+const FAMILIES: [&str; 7] = ["tls-real", "tls-adv", "http1-real", "http1-adv", "h2-real", "h2-adv", "other"];
 
 /// Cases that are refused although they name one host, with the fault.
 const REFUSED: [(&str, Fault); 1] = [
@@ -29,7 +29,7 @@ fn each_case(mut check: impl FnMut(&Case)) {
         check(&case);
         count += 1;
     }
-    assert_eq!(count, 566);
+    assert_eq!(count, 633);
 }
 
 /// Feeds the bytes up to each end in turn; a result, once given, must stay.
@@ -97,7 +97,7 @@ fn every_case_gives_the_name_that_is_in_it() {
 
 #[test]
 fn every_real_client_that_asks_for_a_name_gets_it_unless_it_asks_for_a_tunnel() {
-    for case in ["tls-real", "http1-real"].into_iter().flat_map(family) {
+    for case in ["tls-real", "http1-real", "h2-real"].into_iter().flat_map(family) {
         if case.expected.kind == "name" && !REFUSED.iter().any(|(id, _)| *id == case.id) {
             assert!(fits(&whole(&case), &case.expected), "{}: {:?}", case.id, whole(&case));
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use namegate::facts::Name;
 use namegate::wire::Look;
+use namegate::wire::h2::{ClientFrames, PREFACE, Step};
 use namegate::wire::http::HeadReader;
 use namegate::wire::tls::HelloReader;
 use serde::Deserialize;
@@ -69,11 +70,14 @@ pub(crate) struct Opening {
     pub(crate) tls: Option<(Vec<Vec<u8>>, bool)>,
 }
 
-/// Looks for TLS, and where that is foreign for HTTP, as the proxy does.
+/// Looks for TLS, and where that is foreign for HTTP/2 and HTTP/1, as the proxy does.
 #[derive(Default)]
 pub(crate) struct Sniffer {
     hello: HelloReader,
     head: HeadReader,
+    frames: ClientFrames,
+    /// Bytes that the frames have passed.
+    passed: usize,
 }
 
 impl Sniffer {
@@ -83,12 +87,27 @@ impl Sniffer {
             Look::Got(hello) => Look::Got(Opening { name: hello.name, tls: Some((hello.alpn, hello.ech)) }),
             Look::More => Look::More,
             Look::Bad(fault) => Look::Bad(fault),
+            Look::Foreign if received.starts_with(PREFACE) => self.look_at_frames(received),
+            Look::Foreign if PREFACE.starts_with(received) => Look::More,
             Look::Foreign => match self.head.look(received) {
                 Look::Got(head) => Look::Got(Opening { name: head.name, tls: None }),
                 Look::More => Look::More,
                 Look::Bad(fault) => Look::Bad(fault),
                 Look::Foreign => Look::Foreign,
             },
+        }
+    }
+
+    fn look_at_frames(&mut self, received: &[u8]) -> Look<Opening> {
+        loop {
+            match self.frames.next(&received[self.passed..]) {
+                Step::More => return Look::More,
+                Step::Pass(len) | Step::Drop(len) | Step::Ack(len) | Step::Reset(len, _) => {
+                    self.passed += len
+                }
+                Step::Request(request) => return Look::Got(Opening { name: request.name, tls: None }),
+                Step::Bad(fault) => return Look::Bad(fault),
+            }
         }
     }
 }

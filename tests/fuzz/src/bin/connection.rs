@@ -98,6 +98,7 @@ fn admit(data: &[u8], end: usize, corridor: &mut Requests, told: &mut Told) -> b
                 assert!(len > 0 && told.passed + len <= end);
                 told.passed += len;
             }
+            Next::Drop(_) => panic!("HTTP/1 leaves nothing out"),
             Next::Wait => return moved,
             Next::Free => {
                 told.free = true;
