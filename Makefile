@@ -4,7 +4,7 @@
 CARGO ?= cargo
 # What running needs, and building.
 RUN = nftables gcc libc6-dev
-PACKAGES = $(RUN) iproute2 util-linux procps curl wget git openssl bind9-dnsutils unbound bind9 dnsdist knot-resolver systemd socat tmux python3 python3-h11 python3-dnspython g++ make \
+PACKAGES = $(RUN) iproute2 util-linux procps curl wget git openssl bind9-dnsutils unbound bind9 dnsdist knot-resolver systemd socat tmux python3 python3-h11 python3-h2 python3-grpcio python3-dnspython g++ make \
 	nghttp2-client postgresql $(if $(shell command -v dockerd),,docker.io) $(if $(shell command -v docker-compose),,docker-compose) busybox-static iptables binutils
 
 .PHONY: demo test check bench fuzz-smoke setup fmt doc deny clean

@@ -66,4 +66,6 @@ impl Frame {
 }
 
 #[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
 mod tests;

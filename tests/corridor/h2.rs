@@ -15,12 +15,12 @@ use tokio::time::sleep;
 
 use super::world::*;
 
-pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 const SETTINGS_ACK: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
 const GOAWAY: u8 = 7;
 
-pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let len = (payload.len() as u32).to_be_bytes();
     [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
@@ -36,7 +36,7 @@ fn block(name: &str) -> Vec<u8> {
 }
 
 /// A whole request without a body.
-pub(crate) fn ask(stream: u32, name: &str) -> Vec<u8> {
+fn ask(stream: u32, name: &str) -> Vec<u8> {
     frame(1, 5, stream, &block(name))
 }
 
@@ -323,7 +323,7 @@ async fn connected(world: &World) -> SendRequest<Bytes> {
 }
 
 /// Answers every request with its own authority; returns what was asked for when the connection ends.
-async fn serve(stream: TcpStream) -> Vec<String> {
+pub(crate) async fn serve(stream: TcpStream) -> Vec<String> {
     let mut connection = h2::server::handshake(stream).await.unwrap();
     let mut asked = Vec::new();
     while let Some(Ok((request, mut respond))) = connection.accept().await {

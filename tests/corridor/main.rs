@@ -7,6 +7,7 @@ mod carried;
 mod corpus;
 mod edges;
 mod h2;
+mod h2_clients;
 mod h2_corpus;
 mod held;
 mod judged;
