@@ -389,3 +389,43 @@ async fn an_address_rule_that_decides_after_the_greeting_still_keeps_its_answer_
     client.write_all(&said).await.unwrap();
     assert_eq!(take(&mut server, said.len() - 9).await, said[9..]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_passes_unharmed_and_about_as_fast_as_over_http_1() {
+    const FRAMES: usize = 6400;
+    let data = frame(0, 0, 1, &[7; 16_384]);
+    let mut took = Vec::new();
+    for is_h2 in [false, true] {
+        let mut plan = Plan::on_port(80);
+        plan.config.idle_timeout = Duration::from_secs(30);
+        let (_world, mut client, mut server) = if is_h2 {
+            asked(plan).await
+        } else {
+            let world = World::new(plan).await;
+            let mut client = world.say(&get("good.example")).await;
+            let mut server = world.accepted().await;
+            take(&mut server, get("good.example").len()).await;
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", FRAMES * data.len());
+            server.write_all(head.as_bytes()).await.unwrap();
+            take(&mut client, head.len()).await;
+            (world, client, server)
+        };
+        let started = tokio::time::Instant::now();
+        let sending = tokio::spawn({
+            let data = data.clone();
+            async move {
+                for _ in 0..FRAMES {
+                    server.write_all(&data).await.unwrap();
+                }
+                server
+            }
+        });
+        for _ in 0..FRAMES {
+            assert!(take(&mut client, data.len()).await == data);
+        }
+        took.push(started.elapsed());
+        sending.await.unwrap();
+    }
+    // A scan of every byte would cost many times as much.
+    assert!(took[1] < took[0] * 3 + Duration::from_millis(500), "{took:?}");
+}

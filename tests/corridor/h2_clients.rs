@@ -3,6 +3,8 @@
 //!
 //! Programs that are not installed are skipped, and said so; with `NAMEGATE_TEST_ALL=1` that is a failure.
 
+#![allow(clippy::print_stderr, reason = "a skip is said loudly")]
+
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 

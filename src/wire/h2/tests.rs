@@ -1,3 +1,5 @@
+//! HTTP/2 as bytes: frames, heads, compression, both directions, however they are cut.
+
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use super::hpack::Decoder;
