@@ -347,7 +347,9 @@ fn the_capabilities_of_the_unit_are_enough_and_root_is_not_needed() {
     wait_until("the rules are put back by its own nft", Duration::from_secs(15), || {
         world.run("gw", "nft list table inet namegate").status.success()
     });
-    assert_eq!(status(&world, "").status.code(), Some(0));
+    wait_until("the gate knows that they are", Duration::from_secs(5), || {
+        status(&world, "").status.code() == Some(0)
+    });
 }
 
 #[test]
