@@ -84,8 +84,10 @@ async fn read(
         .await??;
         let (forwarder, replies) = (forwarder.clone(), replies.clone());
         forwarder.tasks().clone().spawn(async move {
-            let asked = forwarder.asked(&message, peer, server, Transport::Tcp);
-            if let Some(reply) = forwarder.answer(asked).await {
+            let reply = forwarder.answer(forwarder.asked(&message, peer, server, Transport::Tcp)).await;
+            // A client that does not read keeps its replies waiting, not its questions besides.
+            drop(message);
+            if let Some(reply) = reply {
                 // The writer may have given up on the client.
                 let _ = replies.send(reply).await;
             }

@@ -35,9 +35,9 @@ const DEFAULT_TABLE: usize = 4096;
 const MAX_TABLE: usize = 64 * 1024;
 /// What an entry costs beyond its bytes (RFC 7541 section 4.1).
 const OVERHEAD: usize = 32;
-/// Bytes of all fields of one block, as RFC 9113 section 6.5.2 counts a field section. Servers stop at 8 KiB to
-/// 1 MiB; without a limit, one byte of a block stands for a whole table.
-const MAX_SECTION: usize = 256 * 1024;
+/// Bytes of all fields of one block, as RFC 9113 section 6.5.2 counts a field section. Many servers stop at 8 to 32 KiB;
+/// the larger it is, the more work one byte of a block can ask for, since it can stand for a whole entry of the table.
+const MAX_SECTION: usize = 32 * 1024;
 
 impl Default for Decoder {
     fn default() -> Self {

@@ -77,11 +77,10 @@ fn chunked(body: &[u8]) -> Result<Option<usize>, String> {
         at += line;
         if size == 0 {
             let mut trailers = [httparse::EMPTY_HEADER; 64];
-            let read =
-                httparse::parse_headers(&body[at..], &mut trailers).map_err(|error| error.to_string())?;
-            return Ok(match read {
-                httparse::Status::Complete((len, _)) => Some(at + len),
-                httparse::Status::Partial => None,
+            // A broken trailer ends the connection, not what passed of the body before it.
+            return Ok(match httparse::parse_headers(&body[at..], &mut trailers) {
+                Ok(httparse::Status::Complete((len, _))) => Some(at + len),
+                Ok(httparse::Status::Partial) | Err(_) => None,
             });
         }
         let Some(end) = usize::try_from(size).ok().and_then(|size| at.checked_add(size)) else {
