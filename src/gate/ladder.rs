@@ -9,18 +9,16 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::facts::{
-    Claim, Client, Container, Flow, Moment, Name, Named, Observation, Protocol, Source, Tick, Transport, Via,
+    Claim, Client, Container, Flow, Moment, Name, Named, Observation, Protocol, Tick, Transport, Via,
     canonical,
 };
 
 use super::ledger::{Look, Rank};
 use super::own::Own;
+use super::settle::{grant, settle, unknown};
 use super::shard::{Answer, MAX_CHAIN};
 use super::verdict::{Ask, Denial, Read, Rung};
-use super::{
-    Action, Decision, Evidence, Lease, Ledger, LedgerConfig, MatchBy, Permit, Pin, Policy, Reason, Rule,
-    Watch,
-};
+use super::{Action, Decision, Lease, Ledger, LedgerConfig, MatchBy, Policy, Reason, Rule, Watch};
 
 /// What the gate says to a DNS question.
 #[derive(Debug, Clone)]
@@ -350,60 +348,6 @@ fn proves(flow: &Flow) -> bool {
         Transport::Tcp => true,
         Transport::Udp => false,
     }
-}
-
-/// Makes an allow, unless a deny rule that only observes would have refused it.
-fn grant(
-    ask: &Ask<'_>,
-    flow: &Flow,
-    rule: u32,
-    (evidence, pin): (Evidence, Option<Pin>),
-    via: Via,
-    observed_deny: Option<u32>,
-) -> Decision {
-    let reason = match (observed_deny, evidence.source) {
-        (Some(_), _) => Reason::ObservedOnly,
-        (None, Source::Resolved) => Reason::Resolved,
-        (None, Source::Forwarder | Source::Dnstap | Source::Granted) => Reason::Allowed,
-    };
-    let mut decision = Decision::allow(reason, Permit::new(flow.destination, pin));
-    decision.would = observed_deny.map(|_| Reason::DeniedByRule);
-    decision.rule = ask.policy.rule(observed_deny.unwrap_or(rule)).cloned();
-    decision.evidence = Some(evidence);
-    decision.via = Some(via);
-    decision
-}
-
-/// Refuses a flow of which it is not known whose it is.
-fn unknown(ask: &Ask<'_>, flow: &Flow) -> Decision {
-    settle(ask, flow, Denial::new(Reason::ClientUnknown, None), None, None)
-}
-
-/// Carries a denial out, or lets the flow pass when only observing.
-fn settle(
-    ask: &Ask<'_>,
-    flow: &Flow,
-    denial: Denial,
-    observed_deny: Option<u32>,
-    via: Option<Via>,
-) -> Decision {
-    let mut decision;
-    let mut rule = denial.rule;
-    if ask.policy.observes(denial.rule, ask.wall) {
-        decision = Decision::allow(Reason::ObservedOnly, Permit::new(flow.destination, None));
-        decision.would = Some(denial.reason);
-        // Enforced, the deny rule would have spoken first.
-        if observed_deny.is_some() {
-            decision.would = Some(Reason::DeniedByRule);
-            rule = observed_deny;
-        }
-    } else {
-        decision = Decision::deny(denial.reason);
-    }
-    decision.rule = rule.and_then(|at| ask.policy.rule(at)).cloned();
-    decision.evidence = denial.evidence;
-    decision.via = via;
-    decision
 }
 
 /// Bytes of a chain that are kept: many times what real chains have, and a bound for what a stranger's

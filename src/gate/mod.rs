@@ -19,6 +19,7 @@ mod reason;
 mod room;
 mod roster;
 mod rule;
+mod settle;
 mod shard;
 mod slab;
 mod verdict;

@@ -3,6 +3,7 @@
 //! Knows the gate's decisions, nothing of sockets or bytes.
 
 mod answers;
+mod dns_words;
 mod event;
 mod json;
 mod learned;

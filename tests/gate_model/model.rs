@@ -451,7 +451,7 @@ impl Model {
         port: u16,
     ) -> Vec<Verdict> {
         if !self.tenants.is_current(client) {
-            return vec![Verdict { reason: Reason::Revoked, would: None, rule: None, holds: None }];
+            return vec![self.verdict(Reason::ClientUnknown, None, None)];
         }
         let protocol = claim.map(|(_, protocol, _)| protocol);
         let served = self.served(client, address, port, protocol);
