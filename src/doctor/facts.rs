@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::docker::Posture;
+use crate::facts::Transport;
 use crate::nft::{BaseChain, Difference, Form, NftVersion, Steering};
 use crate::sys::host::{BridgeFiltering, Link};
 use crate::sys::interfaces::Interface;
-use crate::sys::listeners::{Holder, Transport};
+use crate::sys::listeners::Holder;
 
 /// Something that was seen, or why it was not.
 pub type Seen<T> = Result<T, String>;

@@ -18,7 +18,7 @@ impl fmt::Display for FlowId {
 }
 
 /// Transport protocol of a flow or a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     /// TCP.
     Tcp,

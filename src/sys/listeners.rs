@@ -7,26 +7,9 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Transport {
-    /// A socket that listens.
-    Tcp,
-    /// A socket that is bound, and connected to nobody.
-    Udp,
-}
+use crate::facts::Transport;
 
-impl Transport {
-    /// Returns the lower-case word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-}
-
-/// A socket that waits.
+/// A socket that waits: for connections, or for datagrams of anybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     /// What is spoken.

@@ -4,9 +4,9 @@
 
 use crate::doctor::facts::{Facts, Table};
 use crate::doctor::finding::{Code, Finding};
+use crate::facts::Transport;
 use crate::nft::{self, Difference, Family, Form, FormChoice, MARK, Piece, ROUTE_TABLE, Steering};
 use crate::settings::{Settings, TABLE};
-use crate::sys::listeners::Transport;
 
 use super::known;
 

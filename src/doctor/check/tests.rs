@@ -11,6 +11,7 @@ use crate::doctor::facts::{
     NetworkFacts, Place, SandboxFacts, Service, Table,
 };
 use crate::doctor::finding::Severity;
+use crate::facts::Transport;
 use crate::gate::{Defaults, Mode, Policy};
 use crate::nft::{
     BaseChain, Difference, DnsCapture, Family, Form, FormChoice, Locals, Mention, NftVersion, Piece,
@@ -18,7 +19,7 @@ use crate::nft::{
 use crate::settings::{Arguments, DockerSettings, LocalSettings, LocalWho, from_arguments};
 use crate::sys::host::{BridgeFiltering, Link};
 use crate::sys::interfaces::{Interface, Kind};
-use crate::sys::listeners::{Holder, Transport};
+use crate::sys::listeners::Holder;
 
 /// The middle of 2026.
 fn now() -> SystemTime {
