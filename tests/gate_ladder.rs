@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use namegate::facts::{
-    Address, Claim, Client, Fault, Flow, FlowId, Moment, Name, Named, Observation, Protocol, Source, Tick,
-    Transport, Via,
+    Address, Claim, Client, Container, Fault, Flow, FlowId, Moment, Name, Named, Observation, Protocol,
+    Source, Tick, Transport, Via,
 };
 use namegate::gate::{
     Action, ClientMatch, Decision, Defaults, Ech, Gate, LedgerConfig, MatchBy, Mode, Own, Pattern, Policy,
-    Ports, Reason, Rule,
+    Ports, Reason, Roster, Rule,
 };
 
 const CLIENT: &str = "192.0.2.7";
@@ -376,4 +376,50 @@ fn an_address_rule_for_a_protocol_waits_until_the_protocol_is_read() {
     assert_eq!(ask(nameless(Protocol::Postgres)), (Reason::Allowed, Some("postgres".to_owned())));
     assert_eq!(ask(nameless(Protocol::Http)), (Reason::Nameless, None));
     assert_eq!(ask(Claim::Silent), (Reason::Silent, None));
+}
+
+#[test]
+fn who_is_nobody_or_no_longer_who_it_was_gets_nothing_but_where_denials_are_only_observed() {
+    let rules = || {
+        vec![
+            rule("web", &["www.example.com"]),
+            Rule { by: MatchBy::Address, ..rule("any", &["db.example.com"]) },
+        ]
+    };
+    let name = Name::parse("www.example.com").unwrap();
+    let strangers = |gate: &Gate| {
+        let container = |id: char| {
+            Arc::new(Container {
+                id: id.to_string().repeat(64).into(),
+                name: "web".into(),
+                image: "image".into(),
+                labels: Vec::new(),
+                started_at: "once".into(),
+                addresses: vec![CLIENT.parse().unwrap()],
+            })
+        };
+        let first = Roster::default().succeed(&[container('a')], now().tick);
+        let left = first.client_at(CLIENT.parse().unwrap());
+        gate.replace(gate.policy().among(Arc::new(first.succeed(&[container('b')], now().tick))));
+        [Client::NOBODY, left]
+    };
+    for (defaults, reason, would) in [
+        (Defaults::default(), Reason::ClientUnknown, None),
+        (observe(), Reason::ObservedOnly, Some(Reason::ClientUnknown)),
+    ] {
+        let gate = gate(rules(), defaults);
+        for client in strangers(&gate) {
+            let addresses = vec![Address { ip: "203.0.113.10".parse().unwrap(), ttl_secs: 60 }];
+            let (chain, source) = (vec![name.clone()], Source::Forwarder);
+            gate.observe(&Observation { client, chain, addresses, source, at: now().tick }, now());
+            let flow = flow("203.0.113.10", 443).seen_as(client);
+            let early = gate.decide_by_address(&flow, now()).unwrap();
+            for decision in [early, gate.decide(&flow, &tls("www.example.com"), now())] {
+                assert_eq!((decision.reason, decision.would), (reason, would), "{client}");
+                assert_eq!(decision.is_allowed(), would.is_some());
+            }
+        }
+        let question = gate.question(Client::NOBODY, &name, now());
+        assert_eq!((question.reason, question.would), (reason, would));
+    }
 }
