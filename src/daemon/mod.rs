@@ -17,6 +17,7 @@ mod residents;
 mod service;
 mod upkeep;
 mod vitals;
+mod workers;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -48,6 +49,7 @@ use pinning::Pinning;
 use reload::Reloader;
 use service::Word;
 use vitals::Vitals;
+use workers::Workers;
 
 pub use capture::captured;
 pub use error::Error;
@@ -203,6 +205,7 @@ struct Running {
     reloader: Reloader,
     log: Log,
     tasks: Tasks,
+    workers: Workers,
     vitals: Arc<Vitals>,
     drain: Duration,
 }
@@ -254,6 +257,7 @@ impl Running {
             },
             log: log.clone(),
             tasks,
+            workers: Workers::start()?,
             vitals: Arc::clone(&vitals),
             drain,
         };
@@ -286,7 +290,7 @@ impl Running {
         }
         tasks.keep(Keeper::new(installed, wanted, local, log.clone(), Arc::clone(&vitals)).keep(end.clone()));
         service::tell(Word::Ready(reload::in_force(&gate))).await;
-        tasks.keep(service::feel_pulse(gate, log, vitals, end.clone()));
+        tasks.keep(service::feel_pulse(gate, log, vitals, running.workers.handles().to_vec(), end.clone()));
         Ok(running)
     }
 
@@ -294,10 +298,10 @@ impl Running {
         let (tasks, vitals) = (&self.tasks, &self.vitals);
         let forwarder = engine.forwarder.of(whose);
         for listener in sockets.proxy {
-            let (proxy, cancel) = (Arc::clone(&engine.proxy), tasks.corridors.clone());
-            let listener = adopt(listener)?;
-            let work = proxy.serve(listener, capture, whose, cancel);
-            tasks.serve(vitals.watch("connections", work));
+            self.workers.serve(tasks, listener, |listener| {
+                let (proxy, cancel) = (Arc::clone(&engine.proxy), tasks.corridors.clone());
+                vitals.watch("connections", proxy.serve(listener, capture, whose, cancel))
+            })?;
         }
         for listener in sockets.dns_tcp {
             let (forwarder, cancel) = (forwarder.clone(), tasks.corridors.clone());
@@ -333,7 +337,7 @@ impl Running {
     /// Nothing here waits for the log without an end: a target that takes no more bytes must not make the gate
     /// deaf to signals.
     async fn until_stopped(self, mut signals: Signals) {
-        let Self { reloader, log, tasks, vitals, drain } = self;
+        let Self { reloader, log, tasks, workers: _workers, vitals, drain } = self;
         let asked = Arc::new(Notify::new());
         let reloading = tasks.upkeep.child_token();
         tasks.keep(reload::on_request(reloader, Arc::clone(&asked), reloading));

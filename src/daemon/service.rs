@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -56,14 +57,20 @@ fn send(word: &Word) -> std::io::Result<()> {
 
 /// Feels the gate's pulse until cancelled: notes what does not move on, and tells the service manager's watchdog only
 /// when everything does.
-pub(super) async fn feel_pulse(gate: Arc<Gate>, log: Log, vitals: Arc<Vitals>, cancel: CancellationToken) {
+pub(super) async fn feel_pulse(
+    gate: Arc<Gate>,
+    log: Log,
+    vitals: Arc<Vitals>,
+    loops: Vec<Handle>,
+    cancel: CancellationToken,
+) {
     let watchdog = sd_notify::watchdog_enabled().filter(|period| !period.is_zero());
     // Twice within the watchdog's period, and time to spare.
     let period = watchdog.map_or(PULSE, |period| PULSE.min(period / 3));
     let mut every = interval(period);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while cancel.run_until_cancelled(every.tick()).await.is_some() {
-        let stuck = pulse(&gate, &log, &vitals, period.max(LEAST_PATIENCE)).await.err();
+        let stuck = pulse(&gate, &log, (&vitals, &loops), period.max(LEAST_PATIENCE)).await.err();
         if let Some(what) = stuck {
             tracing::error!(what, "the gate does not move on");
         } else if watchdog.is_some() {
@@ -73,21 +80,28 @@ pub(super) async fn feel_pulse(gate: Arc<Gate>, log: Log, vitals: Arc<Vitals>, c
     }
 }
 
-/// Goes the way of a connection as far as nothing is seen of it: the runtime takes a task, the gate judges, every part
-/// of the ledger is unlocked, the log takes a line.
-async fn pulse(gate: &Arc<Gate>, log: &Log, vitals: &Vitals, within: Duration) -> Result<(), &'static str> {
-    let judge = Arc::clone(gate);
-    let judged = tokio::spawn(async move {
-        let now = clock::now();
-        let nobody = ([192, 0, 2, 0], 0).into();
-        let flow = Flow::new(FlowId(0), nobody, nobody, Transport::Tcp, now.tick);
-        // In observe mode even this may pass; it is answered, that is all.
-        let _ = judge.decide(&flow, &Claim::Silent, now);
-        judge.lease_count()
-    });
-    match timeout(within, judged).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(_)) | Err(_) => return Err("the gate judges nothing"),
+/// Goes the way of a connection as far as nothing is seen of it: every event loop takes a task, the gate judges, every
+/// part of the ledger is unlocked, the log takes a line.
+async fn pulse(
+    gate: &Arc<Gate>,
+    log: &Log,
+    (vitals, loops): (&Vitals, &[Handle]),
+    within: Duration,
+) -> Result<(), &'static str> {
+    for handle in loops.iter().chain([&Handle::current()]) {
+        let judge = Arc::clone(gate);
+        let judged = handle.spawn(async move {
+            let now = clock::now();
+            let nobody = ([192, 0, 2, 0], 0).into();
+            let flow = Flow::new(FlowId(0), nobody, nobody, Transport::Tcp, now.tick);
+            // In observe mode even this may pass; it is answered, that is all.
+            let _ = judge.decide(&flow, &Claim::Silent, now);
+            judge.lease_count()
+        });
+        match timeout(within, judged).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return Err("the gate judges nothing"),
+        }
     }
     if timeout(within, log.has_room()).await.is_err() {
         return Err("the audit log takes no line, so nothing passes");

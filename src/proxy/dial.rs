@@ -38,8 +38,8 @@ impl Dial for TcpDial {
         Box::pin(async move {
             let destination = permit.destination();
             let socket = if destination.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            socket::send_at_once(&socket)?;
             let server = socket.connect(destination).await?;
-            socket::prepare(&server)?;
             Ok(Dialled { server, pin: permit.into_pin() })
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! Must not know how evidence is made, nor how packets came here.
 
+mod bell;
 mod config;
 mod dial;
 mod ended;

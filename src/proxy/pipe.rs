@@ -5,19 +5,22 @@
 
 mod judging;
 
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::Interest;
+use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::facts::Claim;
 use crate::record::Ending;
 use crate::sys::{clock, socket};
 
+use super::bell::{Rung, Seat};
 use super::ended::Ended;
 use super::later::Later;
 use super::standing::{Refusal, Standing};
@@ -34,8 +37,11 @@ pub(super) struct Bounds {
     pub(super) head_bytes: usize,
 }
 
+/// Ready when the kernel reports an error on a socket that is neither read from nor written to. On the heap: it is
+/// seldom needed.
+type Alarm<'a> = Pin<Box<dyn Future<Output = io::Result<Ready>> + Send + 'a>>;
+
 /// An open flow.
-#[derive(Debug)]
 pub(super) struct Pipe<'a> {
     client: &'a TcpStream,
     server: &'a TcpStream,
@@ -50,8 +56,14 @@ pub(super) struct Pipe<'a> {
     server_deaf: bool,
     /// The kernel reported an error on the server's socket; reading will tell which.
     server_failed: bool,
+    client_alarm: Option<Alarm<'a>>,
+    server_alarm: Option<Alarm<'a>>,
     /// A later request was refused; responses under way are delivered first.
     refused: Option<Refusal>,
+    /// When bytes last moved.
+    active: Instant,
+    /// It lasts: its peers are probed from here on. Until then, when that is.
+    lasts: Result<(), Instant>,
     head_since: Option<Instant>,
     /// It ended by itself: neither side is to be reset.
     in_order: bool,
@@ -68,6 +80,9 @@ enum Turn {
 /// Rounds without waiting before other flows of this worker get their turn.
 const ROUNDS: u32 = 16;
 
+/// A flow that is open for so long is worth the calls that have dead peers found.
+const LASTING: Duration = Duration::from_secs(10);
+
 impl<'a> Pipe<'a> {
     /// Joins two sockets. `first` are the bytes that were read from the client before it was judged.
     pub(super) fn new(
@@ -78,6 +93,7 @@ impl<'a> Pipe<'a> {
         standing: &'a mut Standing,
         (bounds, bulk): (Bounds, &'a BulkRoom),
     ) -> Self {
+        let now = Instant::now();
         Self {
             client,
             server,
@@ -89,16 +105,21 @@ impl<'a> Pipe<'a> {
             bulk,
             server_deaf: false,
             server_failed: false,
+            client_alarm: None,
+            server_alarm: None,
             refused: None,
+            active: now,
+            lasts: Err(now + LASTING),
             head_since: None,
             in_order: false,
             error: None,
         }
     }
 
-    /// Carries bytes until the flow ends, the policy no longer allows it, or `cut` fires.
-    pub(super) async fn run(&mut self, mut changes: watch::Receiver<u64>, cut: &CancellationToken) -> Ended {
-        let ending = self.carry(&mut changes, cut).await;
+    /// Carries bytes until the flow ends, the policy no longer allows it, or the bell says that it is over.
+    pub(super) async fn run(mut self, mut seat: Seat) -> Ended {
+        let mut clock = pin!(sleep_until(self.active + LASTING));
+        let ending = poll_fn(|cx| self.poll(cx, &mut seat, clock.as_mut())).await;
         if !self.in_order {
             // Both sides hear that they were cut off. An error here means that one is gone already.
             let _ = socket::reset_on_close(self.client);
@@ -113,66 +134,82 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    async fn carry(&mut self, changes: &mut watch::Receiver<u64>, cut: &CancellationToken) -> Ending {
-        let mut active = Instant::now();
+    fn poll(&mut self, cx: &mut Context<'_>, seat: &mut Seat, mut clock: Pin<&mut Sleep>) -> Poll<Ending> {
         let mut rounds = 0;
-        let mut watching = true;
-        if self.is_revoked(changes) {
-            return Ending::Revoked;
-        }
         loop {
+            // Between rounds too, or a busy flow would outlive its rule.
+            match seat.heard() {
+                Some(Rung::Over) => return Poll::Ready(Ending::Drained),
+                Some(Rung::Change) if !self.standing.holds(clock::now()) => {
+                    return Poll::Ready(Ending::Revoked);
+                }
+                Some(Rung::Change) | None => {}
+            }
             match self.turn() {
-                Turn::Over(ending) => return ending,
+                Turn::Over(ending) => return Poll::Ready(ending),
                 Turn::Moved if rounds < ROUNDS => {
                     rounds += 1;
-                    active = Instant::now();
-                    // A policy change is heard between rounds too, or a busy flow would outlive it.
-                    if self.is_revoked(changes) {
-                        return Ending::Revoked;
-                    }
                     continue;
                 }
                 Turn::Moved => {
-                    rounds = 0;
-                    if cut.is_cancelled() {
-                        return Ending::Drained;
-                    }
-                    tokio::task::yield_now().await;
-                    continue;
+                    self.active = Instant::now();
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
-                Turn::Blocked => rounds = 0,
+                Turn::Blocked => {}
+            }
+            if rounds > 0 {
+                self.active = Instant::now();
             }
             self.up.rest();
             self.down.rest();
-            let idle_at = active + self.patience();
-            let head_at = self.head_since.map(|since| since + self.bounds.head);
-            tokio::select! {
-                () = self.movement() => {}
-                changed = changes.changed(), if watching => {
-                    watching = changed.is_ok();
-                    if watching && !self.standing.holds(clock::now()) {
-                        return Ending::Revoked;
-                    }
-                }
-                () = cut.cancelled() => return Ending::Drained,
-                () = sleep_until(head_at.unwrap_or(idle_at).min(idle_at)) => {
-                    if Instant::now() >= idle_at {
-                        return self.refused.as_ref().map_or(Ending::Idle, Refusal::ending);
-                    }
-                    self.judge(Claim::Silent);
-                    active = Instant::now();
-                }
+            seat.listen(cx.waker());
+            if self.poll_movement(cx).is_ready() {
+                rounds += 1;
+                continue;
+            }
+            match self.poll_clock(cx, clock.as_mut()) {
+                Poll::Ready(Some(ending)) => return Poll::Ready(ending),
+                Poll::Ready(None) => {}
+                Poll::Pending if seat.has_news() => {}
+                Poll::Pending => return Poll::Pending,
             }
         }
     }
 
-    /// Whether the policy has changed, and no longer allows the flow.
-    fn is_revoked(&self, changes: &mut watch::Receiver<u64>) -> bool {
-        if !changes.has_changed().unwrap_or(false) {
-            return false;
+    /// Does what the clock asks for, and says whether that ends the flow.
+    fn poll_clock(&mut self, cx: &mut Context<'_>, mut clock: Pin<&mut Sleep>) -> Poll<Option<Ending>> {
+        let idle_at = self.active + self.patience();
+        let head_at = self.head_since.map(|since| since + self.bounds.head);
+        let due = [head_at, self.lasts.err()].into_iter().flatten().fold(idle_at, Instant::min);
+        // A deadline that moved on is found out when the old one is reached: most flows move all the time.
+        if due < clock.deadline() {
+            clock.as_mut().reset(due);
         }
-        changes.mark_unchanged();
-        !self.standing.holds(clock::now())
+        loop {
+            if clock.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if Instant::now() >= due {
+                break;
+            }
+            clock.as_mut().reset(due);
+        }
+        let now = Instant::now();
+        if now >= idle_at {
+            return Poll::Ready(Some(self.refused.as_ref().map_or(Ending::Idle, Refusal::ending)));
+        }
+        if head_at.is_some_and(|head_at| now >= head_at) {
+            self.judge(Claim::Silent);
+            self.active = now;
+        }
+        if self.lasts.is_err_and(|from| now >= from) {
+            self.lasts = Ok(());
+            // Without the probes a dead peer is found by the clock.
+            let _ = socket::keep_alive(self.client);
+            let _ = socket::keep_alive(self.server);
+        }
+        Poll::Ready(None)
     }
 
     /// Returns how long the flow may lie still. Where the client is not read any more after a refusal, that it
@@ -185,7 +222,11 @@ impl<'a> Pipe<'a> {
     fn turn(&mut self) -> Turn {
         let mut moved = false;
         if self.takes_from_client() {
-            moved |= self.up.read(self.client, self.bulk).is_some();
+            let poured = self.later.is_none() && self.up.is_bulky();
+            moved |= match poured.then(|| self.up.pour(self.client)).flatten() {
+                Some(poured) => poured,
+                None => self.up.read(self.client, self.bulk).is_some(),
+            };
         }
         if let Some(End::Reset(error)) = &self.up.end {
             self.error = Some(error.to_string().into());
@@ -227,6 +268,11 @@ impl<'a> Pipe<'a> {
     fn hear_server(&mut self) -> bool {
         if !self.down.wants(usize::MAX) {
             return false;
+        }
+        if self.later.is_none() && self.down.is_bulky() {
+            if let Some(poured) = self.down.pour(self.server) {
+                return poured;
+            }
         }
         let Some(new) = self.down.read(self.server, self.bulk) else { return false };
         let behind = self.later.as_mut().and_then(|later| later.answered(new));
@@ -297,40 +343,45 @@ impl<'a> Pipe<'a> {
         self.hears_client() && !self.server_deaf && self.up.wants(judged_at_once)
     }
 
-    /// Waits until one of the sockets can do what is wanted of it, or fails.
-    async fn movement(&mut self) {
-        let mut client = Interest::ERROR;
-        if self.takes_from_client() {
-            client |= Interest::READABLE;
-        }
-        if self.down.is_pending() {
-            client |= Interest::WRITABLE;
-        }
-        let mut server = (!self.server_failed).then_some(Interest::ERROR);
-        if self.down.wants(usize::MAX) {
-            server = Some(server.map_or(Interest::READABLE, |wanted| wanted | Interest::READABLE));
-        }
-        if self.up.is_pending() && !self.server_deaf {
-            server = Some(server.map_or(Interest::WRITABLE, |wanted| wanted | Interest::WRITABLE));
-        }
-        let failed_before = self.server_failed;
-        tokio::select! {
-            ready = self.client.ready(client) => {
-                if ready.is_ok_and(|ready| ready.is_error()) {
-                    let error = self.client.take_error().ok().flatten();
-                    self.up.end = Some(End::Reset(error.unwrap_or_else(|| std::io::ErrorKind::ConnectionReset.into())));
-                }
-            }
-            ready = ready_if(self.server, server) => {
-                self.server_failed = failed_before || ready.is_ok_and(|ready| ready.is_error());
+    /// Ready when one of the sockets can do what is wanted of it, or fails.
+    fn poll_movement(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (reads, writes) = (self.takes_from_client(), self.down.is_pending());
+        let mut ready = reads && self.client.poll_read_ready(cx).is_ready();
+        ready |= writes && self.client.poll_write_ready(cx).is_ready();
+        if reads || writes {
+            self.client_alarm = None;
+        } else if let Some(failed) = poll_alarm(&mut self.client_alarm, self.client, cx) {
+            ready = true;
+            if failed {
+                let error = self.client.take_error().ok().flatten();
+                self.up.end =
+                    Some(End::Reset(error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())));
             }
         }
+        let reads = self.down.wants(usize::MAX);
+        let writes = self.up.is_pending() && !self.server_deaf;
+        ready |= reads && self.server.poll_read_ready(cx).is_ready();
+        ready |= writes && self.server.poll_write_ready(cx).is_ready();
+        if reads || writes {
+            self.server_alarm = None;
+        } else if !self.server_failed {
+            if let Some(failed) = poll_alarm(&mut self.server_alarm, self.server, cx) {
+                ready = true;
+                self.server_failed = failed;
+            }
+        }
+        if ready { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
-async fn ready_if(socket: &TcpStream, interest: Option<Interest>) -> std::io::Result<tokio::io::Ready> {
-    match interest {
-        Some(interest) => socket.ready(interest).await,
-        None => std::future::pending().await,
-    }
+/// Returns whether the socket failed, when there is a sign of it.
+fn poll_alarm<'a>(
+    alarm: &mut Option<Alarm<'a>>,
+    socket: &'a TcpStream,
+    cx: &mut Context<'_>,
+) -> Option<bool> {
+    let waiting = alarm.get_or_insert_with(|| Box::pin(socket.ready(Interest::ERROR)));
+    let Poll::Ready(sign) = waiting.as_mut().poll(cx) else { return None };
+    *alarm = None;
+    Some(sign.is_ok_and(|sign| sign.is_error()))
 }

@@ -16,10 +16,11 @@ use tokio_util::task::TaskTracker;
 use crate::facts::{Flow, Transport};
 use crate::gate::Gate;
 use crate::record::Log;
-use crate::sys::clock;
 use crate::sys::origdst::{Capture, original_destination};
+use crate::sys::{clock, socket};
 use crate::who::{Who, Whose};
 
+use super::bell::Bell;
 use super::limits::{Clients, FlowIds};
 use super::stream::BulkRoom;
 use super::{Dial, ProxyConfig, SecondLook};
@@ -105,16 +106,25 @@ impl Proxy {
         whose: Whose,
         cancel: CancellationToken,
     ) {
+        // Without this option flows are slower, not less safe.
+        let _ = socket::send_at_once(&listener);
         let destination = Arc::new(destination);
         let tasks = TaskTracker::new();
-        let cut = CancellationToken::new();
+        let (cut, bell) = (CancellationToken::new(), Arc::new(Bell::default()));
+        let mut changes = self.policy_changes.clone();
+        changes.mark_unchanged();
         loop {
             let (slot, client, peer) = tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
+                () = change(&mut changes) => {
+                    bell.changed();
+                    continue;
+                }
                 admitted = self.admit(&listener) => admitted,
             };
             let (proxy, destination, cut) = (Arc::clone(&self), Arc::clone(&destination), cut.clone());
+            let seat = bell.seat();
             tasks.spawn(async move {
                 let _slot = slot;
                 match destination(&client) {
@@ -122,7 +132,7 @@ impl Proxy {
                         let whose = whose.towards(destination);
                         let flow = proxy.flow(peer, destination, whose).await;
                         let process = proxy.who.process(whose, peer);
-                        proxy.carry(client, flow, process, &cut).await;
+                        proxy.carry(client, flow, process, seat, &cut).await;
                     }
                     Err(error) => tracing::debug!(%peer, %error, "original destination is not known"),
                 }
@@ -131,9 +141,18 @@ impl Proxy {
         // From here on the kernel refuses new connections.
         drop(listener);
         tasks.close();
-        if timeout(self.config.drain, tasks.wait()).await.is_err() {
+        let drained = timeout(self.config.drain, async {
+            loop {
+                tokio::select! {
+                    () = tasks.wait() => break,
+                    () = change(&mut changes) => bell.changed(),
+                }
+            }
+        });
+        if drained.await.is_err() {
             tracing::info!(open = tasks.len(), "cutting connections that outlived the drain");
             cut.cancel();
+            bell.over();
             tasks.wait().await;
         }
     }
@@ -163,6 +182,13 @@ impl Proxy {
                 }
             }
         }
+    }
+}
+
+/// Ready at the next change of policy; never, where nobody changes it any more.
+async fn change(changes: &mut watch::Receiver<u64>) {
+    if changes.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -2,18 +2,27 @@
 //!
 //! Must not know why bytes are released or kept back.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::sys::socket;
+use crate::sys::pipes::KernelPipe;
+use crate::sys::{socket, transfer};
 
 /// Bytes under way in one direction before reading stops: back-pressure for a sender whose receiver is slow.
 const CHUNK: usize = 16 * 1024;
-/// The same for a direction that has proved bulky: fewer, longer reads and writes.
+/// The same for a direction that has proved bulky and must be read: fewer, longer reads and writes.
 const LARGEST_CHUNK: usize = 256 * 1024;
+/// Buffers that a thread keeps: one would do for messages that are sent on at once.
+const KEPT: usize = 8;
+
+thread_local! {
+    /// Buffers of the flows of this thread, lent while bytes are in them.
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Memory that all bulky directions share, so that many of them cost no more than a few do.
 #[derive(Debug, Clone)]
@@ -49,6 +58,10 @@ pub(super) struct Stream {
     released: usize,
     /// Beyond the first chunk: the direction proved bulky, and there was room for it.
     extra: Option<OwnedSemaphorePermit>,
+    /// The last read filled its buffer, or a kernel pipe with as much.
+    bulky: bool,
+    /// Carries what need not be read, while bytes are in it.
+    pipe: Option<KernelPipe>,
     /// What the sender did last.
     pub(super) end: Option<End>,
     /// The end of stream was passed on.
@@ -60,7 +73,9 @@ pub(super) struct Stream {
 impl Stream {
     /// Starts with bytes that were received already and not judged yet.
     pub(super) fn with(bytes: Vec<u8>) -> Self {
-        Self { buffer: bytes, ..Self::default() }
+        let mut stream = Self::default();
+        stream.buffer = bytes;
+        stream
     }
 
     /// Returns the bytes that wait to be judged.
@@ -70,7 +85,7 @@ impl Stream {
 
     /// Whether released bytes wait for the receiver.
     pub(super) fn is_pending(&self) -> bool {
-        self.released > self.start
+        self.released > self.start || self.pipe.is_some()
     }
 
     /// Lets the next bytes pass.
@@ -108,6 +123,7 @@ impl Stream {
     /// Throws away everything.
     pub(super) fn clear(&mut self) {
         self.buffer = Vec::new();
+        self.pipe = None;
         (self.start, self.released) = (0, 0);
     }
 
@@ -115,6 +131,7 @@ impl Stream {
     /// is to be judged.
     pub(super) fn wants(&self, judged_at_once: usize) -> bool {
         self.end.is_none()
+            && self.pipe.is_none()
             && self.released - self.start < self.chunk()
             && self.unjudged().len() < judged_at_once
     }
@@ -123,14 +140,40 @@ impl Stream {
     pub(super) fn read(&mut self, from: &TcpStream, bulk: &BulkRoom) -> Option<&[u8]> {
         self.make_room();
         let before = self.buffer.len();
-        match from.try_read_buf(&mut self.buffer) {
+        match transfer::receive(from, &mut self.buffer) {
             Ok(0) => self.end = Some(End::Finished),
-            Ok(read) if read >= self.chunk() => self.grow(bulk),
-            Ok(_) => {}
+            Ok(read) => {
+                self.bulky = read >= self.chunk();
+                if self.bulky {
+                    self.grow(bulk);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             Err(error) => self.end = Some(End::Reset(error)),
         }
         self.buffer.get(before..)
+    }
+
+    /// Whether the next bytes, which need not be read, are worth a kernel pipe.
+    pub(super) fn is_bulky(&self) -> bool {
+        self.bulky && self.buffer.is_empty()
+    }
+
+    /// Moves bytes that need not be read into a kernel pipe, once; returns whether anything came, and `None` when there
+    /// is no pipe to be had.
+    pub(super) fn pour(&mut self, from: &TcpStream) -> Option<bool> {
+        let mut pipe = KernelPipe::take()?;
+        match pipe.fill(from) {
+            Ok(0) => self.end = Some(End::Finished),
+            Ok(moved) => {
+                // Below a chunk, reading costs less.
+                self.bulky = moved >= CHUNK;
+                self.pipe = Some(pipe);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(false),
+            Err(error) => self.end = Some(End::Reset(error)),
+        }
+        Some(true)
     }
 
     /// Sends once what may pass; returns whether anything moved.
@@ -138,18 +181,16 @@ impl Stream {
     /// # Errors
     /// The receiver is gone.
     pub(super) fn write(&mut self, to: &TcpStream) -> io::Result<bool> {
-        let Some(pending) = self.buffer.get(self.start..self.released).filter(|bytes| !bytes.is_empty())
-        else {
-            return Ok(false);
+        let sent = if let Some(pipe) = &mut self.pipe {
+            pipe.drain(to)
+        } else {
+            let pending = self.buffer.get(self.start..self.released).filter(|bytes| !bytes.is_empty());
+            let Some(pending) = pending else { return Ok(false) };
+            transfer::transmit(to, pending)
         };
-        match to.try_write(pending) {
+        match sent {
             Ok(sent) => {
-                self.start += sent;
-                self.carried += sent as u64;
-                if self.start == self.buffer.len() {
-                    self.buffer.clear();
-                    (self.start, self.released) = (0, 0);
-                }
+                self.sent(sent);
                 Ok(sent > 0)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
@@ -157,9 +198,28 @@ impl Stream {
         }
     }
 
+    fn sent(&mut self, bytes: usize) {
+        self.carried += bytes as u64;
+        if let Some(pipe) = &self.pipe {
+            if pipe.held() == 0 {
+                self.pipe = None;
+            }
+            return;
+        }
+        self.start += bytes;
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+            (self.start, self.released) = (0, 0);
+        }
+    }
+
     /// Passes the end of stream on once every byte before it was sent; returns whether it did.
     pub(super) fn pass_end(&mut self, to: &TcpStream) -> bool {
-        if self.finished || self.start < self.buffer.len() || !matches!(self.end, Some(End::Finished)) {
+        if self.finished
+            || self.pipe.is_some()
+            || self.start < self.buffer.len()
+            || !matches!(self.end, Some(End::Finished))
+        {
             return false;
         }
         // Fails only when the receiver is gone, which shows on its own direction.
@@ -171,7 +231,7 @@ impl Stream {
     /// Gives the buffer back while nothing is in it: an idle connection owns none.
     pub(super) fn rest(&mut self) {
         if self.buffer.is_empty() && self.buffer.capacity() > 0 {
-            self.buffer = Vec::new();
+            give_back(std::mem::take(&mut self.buffer));
             self.extra = None;
         }
     }
@@ -201,6 +261,35 @@ impl Stream {
             self.released -= self.start;
             self.start = 0;
         }
+        if self.buffer.is_empty() && self.buffer.capacity() < CHUNK {
+            self.buffer = lend();
+        }
         self.buffer.reserve(self.chunk());
     }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+fn lend() -> Vec<u8> {
+    let kept = BUFFERS.try_with(|buffers| buffers.borrow_mut().pop()).ok().flatten();
+    kept.unwrap_or_else(|| Vec::with_capacity(CHUNK))
+}
+
+/// Keeps a buffer of the usual size for the next flow; what it held is gone.
+fn give_back(mut buffer: Vec<u8>) {
+    if buffer.capacity() != CHUNK {
+        return;
+    }
+    buffer.clear();
+    // A thread that ends keeps nothing.
+    let _ = BUFFERS.try_with(|buffers| {
+        let mut buffers = buffers.borrow_mut();
+        if buffers.len() < KEPT {
+            buffers.push(buffer);
+        }
+    });
 }

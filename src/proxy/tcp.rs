@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::facts::{Claim, Flow, Limit, Name, Process, Protocol, Via};
 use crate::gate::{Decision, Permit, Reason};
 use crate::record::{Closed, Decided, Ending, Event, Origin, Over};
-use crate::sys::{clock, socket};
+use crate::sys::clock;
 use crate::wire::http_requests::Requests;
 
+use super::bell::Seat;
 use super::ended::Ended;
 use super::hold::{Hold, Judged};
 use super::later::Later;
@@ -29,18 +30,17 @@ use super::standing::Standing;
 use super::{Dialled, Proxy, hold};
 
 impl Proxy {
-    /// Carries one connection, or refuses it. `process`: finds out whose it is, for the record.
+    /// Carries one connection, or refuses it. `process`: finds out whose it is, for the record. `seat` was taken before
+    /// the first question, so that no change of policy is missed.
     pub(super) async fn carry(
         &self,
         client: TcpStream,
         flow: Flow,
         process: Option<JoinHandle<Option<Arc<Process>>>>,
+        seat: Seat,
         cut: &CancellationToken,
     ) {
         let mut origin = Origin { container: self.gate.container(flow.client()), process: None };
-        // Before the first question: a change of policy after it is not missed.
-        let mut changes = self.policy_changes.clone();
-        changes.mark_unchanged();
 
         let _place = match self.clients.enter(flow.client(), clock::tick()) {
             Ok(place) => place,
@@ -50,8 +50,6 @@ impl Proxy {
                 return reset(client);
             }
         };
-        // Without these options the flow is slower, not less safe.
-        let _ = socket::prepare(&client);
 
         let limit = self.config.sniff_bytes;
         let mut heard = Heard::default();
@@ -98,8 +96,8 @@ impl Proxy {
             Bounds { idle: self.config.idle_timeout, head: self.config.sniff_timeout, head_bytes: limit };
         let mut standing = Standing::new(Arc::clone(&self.gate), flow, faces, claim, dialled.pin);
         let carried = (bounds, &self.bulk);
-        let mut pipe = Pipe::new(&client, &dialled.server, heard.bytes, later, &mut standing, carried);
-        let ended = pipe.run(changes, cut).await;
+        let pipe = Pipe::new(&client, &dialled.server, heard.bytes, later, &mut standing, carried);
+        let ended = pipe.run(seat).await;
 
         self.record_closed(&flow, origin, standing.name(), &ended).await;
         if let Some(words) = ended.untold {
@@ -209,6 +207,7 @@ mod tests {
 
     use crate::facts::{FlowId, Transport};
     use crate::gate::{Defaults, Gate, LedgerConfig, Policy};
+    use crate::proxy::bell::Bell;
     use crate::proxy::{ProxyConfig, TcpDial, Wiring};
     use crate::record::Log;
     use crate::sys::neighbours::Neighbours;
@@ -249,9 +248,9 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let client = TcpStream::connect(address).await.unwrap();
-        let cut = CancellationToken::new();
+        let (cut, seat) = (CancellationToken::new(), Arc::new(Bell::default()).seat());
         let flow = Flow::new(FlowId(1), address, address, Transport::Tcp, clock::tick());
-        let size = size_of_val(&proxy.carry(client, flow, None, &cut));
+        let size = size_of_val(&proxy.carry(client, flow, None, seat, &cut));
         assert!(size <= 2688, "{size} bytes");
     }
 }

@@ -70,6 +70,35 @@ pub fn listen_everywhere(port: u16) -> Result<TcpListener, ListenError> {
     }
 }
 
+/// Opens one more listener like this one on the same address; the kernel shares connections out among them.
+///
+/// The first was alone when it opened, so an address that somebody else has is still an error there. From here on
+/// processes of the same user, and no others, could join them.
+///
+/// # Errors
+/// What the kernel says.
+pub fn listen_beside(first: &TcpListener) -> io::Result<TcpListener> {
+    let one = SockRef::from(first);
+    let address = first.local_addr()?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    match address {
+        SocketAddr::V4(_) => {
+            if one.ip_transparent_v4()? {
+                socket.set_ip_transparent_v4(true)?;
+            }
+        }
+        SocketAddr::V6(_) => {
+            socket.set_only_v6(one.only_v6()?)?;
+            if one.ip_transparent_v6()? {
+                socket.set_ip_transparent_v6(true)?;
+            }
+        }
+    }
+    one.set_reuse_port(true)?;
+    socket.set_reuse_port(true)?;
+    open(socket, address)
+}
+
 /// Makes closing the socket a reset (`SO_LINGER` of zero): the peer hears that it was cut off, and no
 /// unsent byte stays behind.
 ///
@@ -87,14 +116,20 @@ pub fn finish(stream: &impl AsFd) -> io::Result<()> {
     SockRef::from(stream).shutdown(Shutdown::Write)
 }
 
-/// Sets what every carried connection has: no Nagle delay, and probes that find a dead peer.
+/// Sends every write at once: no Nagle delay. Accepted connections inherit it from their listener.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn prepare(stream: &impl AsFd) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(
+pub fn send_at_once(stream: &impl AsFd) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_nodelay(true)
+}
+
+/// Has a silent peer probed, so that a dead one is found: after a minute, every quarter of one.
+///
+/// # Errors
+/// What the kernel says.
+pub fn keep_alive(stream: &impl AsFd) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_keepalive(
         &TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)),
     )
 }
@@ -134,6 +169,29 @@ mod tests {
         let error = listen(address).unwrap_err();
         assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn listeners_beside_each_other_share_connections_and_keep_their_address_from_others() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(first) = listen(address.parse().unwrap()) else { continue };
+            let address = first.local_addr().unwrap();
+            let second = listen_beside(&first).unwrap();
+            assert_eq!(second.local_addr().unwrap(), address);
+            send_at_once(&first).unwrap();
+            send_at_once(&second).unwrap();
+            let source = listen(address).unwrap_err().source;
+            assert_eq!(source.kind(), io::ErrorKind::AddrInUse, "{address}");
+            let clients: Vec<_> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
+            let taken = |listener: &TcpListener| {
+                std::iter::from_fn(|| listener.accept().ok())
+                    .map(|(stream, _)| assert!(SockRef::from(&stream).tcp_nodelay().unwrap(), "inherited"))
+                    .count()
+            };
+            let (one, two) = (taken(&first), taken(&second));
+            assert_eq!(one + two, clients.len());
+            assert!(one > 0 && two > 0, "{one} and {two}");
+        }
     }
 
     #[test]
