@@ -1,12 +1,12 @@
 //! Holds a TLS client back until it is known whether a second hello follows, and has that one judged too.
 //!
-//! A server may ask for another ClientHello (HelloRetryRequest), and act on the name in that one. Costs 0-RTT
-//! data the round trip it would have saved. Must not know which names are allowed.
+//! A server may ask for another ClientHello (HelloRetryRequest), and act on the name in that one. 0-RTT data need not
+//! wait for that. Must not know which names are allowed.
 
 use crate::facts::{Claim, Fault, Protocol};
 use crate::wire::Look;
 use crate::wire::tls::HelloReader;
-use crate::wire::tls_retry::{Answer, AnswerReader, Before, before_hello, message_end};
+use crate::wire::tls_retry::{Ahead, Answer, AnswerReader, Before, before_hello, message_end};
 
 use super::later::Next;
 use super::sniff::claim_of_hello;
@@ -24,9 +24,11 @@ enum At {
     /// The first hello, judged, is to pass.
     First,
     /// What the server makes of it is awaited.
-    Answer(AnswerReader),
-    /// The second hello is awaited or read.
-    Second(HelloReader),
+    Answer(AnswerReader, Ahead),
+    /// The second hello is awaited or read, behind what is left of a record that was passing.
+    Second(HelloReader, Ahead),
+    /// A second hello was asked for where records cannot be told any more.
+    Astray,
     /// The second hello was read and is being judged, or may pass.
     Judged { approved: bool },
     /// No more hellos.
@@ -43,14 +45,23 @@ impl Retry {
     pub(super) fn next(&mut self, bytes: &[u8]) -> Next {
         match &mut self.at {
             At::First => {
-                self.at = At::Answer(AnswerReader::default());
+                self.at = At::Answer(AnswerReader::default(), Ahead::default());
                 match message_end(bytes) {
                     Some(end) => Next::Pass(end),
                     None => Next::Judge(Claim::Garbled(Fault::Length)),
                 }
             }
-            At::Answer(_) | At::Judged { approved: false } => Next::Wait,
-            At::Second(reader) => match before_hello(bytes) {
+            At::Answer(_, ahead) => match ahead.passing(bytes) {
+                0 => Next::Wait,
+                passing => Next::Pass(passing),
+            },
+            At::Judged { approved: false } => Next::Wait,
+            At::Astray => Next::Judge(Claim::Garbled(Fault::Record)),
+            At::Second(_, ahead) if !ahead.is_between() => match ahead.left_of(bytes) {
+                0 => Next::Wait,
+                passing => Next::Pass(passing),
+            },
+            At::Second(reader, _) => match before_hello(bytes) {
                 Err(fault) => Next::Judge(Claim::Garbled(fault)),
                 Ok(Before::More) => Next::Wait,
                 Ok(Before::Skip(len)) => Next::Pass(len),
@@ -75,10 +86,11 @@ impl Retry {
 
     /// Follows what the server sent.
     pub(super) fn answered(&mut self, bytes: &[u8]) {
-        if let At::Answer(reader) = &mut self.at {
+        if let At::Answer(reader, ahead) = &mut self.at {
             match reader.feed(bytes) {
                 Answer::Unknown => {}
-                Answer::Retry => self.at = At::Second(HelloReader::default()),
+                Answer::Retry if ahead.has_strayed() => self.at = At::Astray,
+                Answer::Retry => self.at = At::Second(HelloReader::default(), *ahead),
                 Answer::Final => self.at = At::Over,
             }
         }
@@ -86,6 +98,6 @@ impl Retry {
 
     /// Whether the client is in the middle of a hello.
     pub(super) fn is_in_hello(&self, unjudged: &[u8]) -> bool {
-        matches!(self.at, At::Second(_)) && !unjudged.is_empty()
+        matches!(self.at, At::Second(..)) && !unjudged.is_empty()
     }
 }

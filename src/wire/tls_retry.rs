@@ -10,6 +10,9 @@ const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
+const HEARTBEAT: u8 = 24;
+/// First byte of every record's version, up to TLS 1.3.
+const MAJOR: u8 = 3;
 const SERVER_HELLO: u8 = 2;
 
 /// The `random` that makes a ServerHello a HelloRetryRequest (RFC 8446 section 4.1.3).
@@ -122,6 +125,53 @@ impl Records {
     }
 }
 
+/// Follows what a client sends behind its hello while the server's answer is awaited.
+///
+/// Early data, alerts and what middleboxes are sent pass as they come. A handshake record may be a second hello, and
+/// waits. Bytes that are no record at all are no hello to anybody who speaks TLS: they pass too, and are remembered.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Ahead {
+    left: usize,
+    strayed: bool,
+}
+
+impl Ahead {
+    /// Returns how many of the bytes may pass; zero: they wait.
+    pub fn passing(&mut self, bytes: &[u8]) -> usize {
+        if self.left == 0 && !self.strayed {
+            match bytes {
+                [] | [HANDSHAKE, ..] => return 0,
+                [CHANGE_CIPHER_SPEC..=HEARTBEAT] | [CHANGE_CIPHER_SPEC..=HEARTBEAT, MAJOR, ..] => {
+                    let Some((_, len)) = header(bytes) else { return 0 };
+                    self.left = HEADER + len;
+                }
+                _ => self.strayed = true,
+            }
+        }
+        if self.strayed {
+            return bytes.len();
+        }
+        self.left_of(bytes)
+    }
+
+    /// Returns how many of the bytes belong to a record that has begun to pass.
+    pub fn left_of(&mut self, bytes: &[u8]) -> usize {
+        let passing = bytes.len().min(self.left);
+        self.left -= passing;
+        passing
+    }
+
+    /// Whether what passed ends with a whole record.
+    pub fn is_between(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Whether something passed that is no TLS record.
+    pub fn has_strayed(&self) -> bool {
+        self.strayed
+    }
+}
+
 /// Tells what stands first in bytes in which a second hello is sought. Whole records may stand before it, to
 /// be passed unread: early data that the server throws away, and what middleboxes are sent (RFC 8446 sections
 /// 4.2.10 and D.4).
@@ -171,6 +221,41 @@ mod tests {
             .map(|piece| reader.feed(piece))
             .find(|answer| *answer != Answer::Unknown)
             .unwrap_or(Answer::Unknown)
+    }
+
+    fn passed_ahead(bytes: &[u8], step: usize) -> usize {
+        let mut ahead = Ahead::default();
+        let (mut passed, mut there) = (0, 0);
+        while there < bytes.len() {
+            there = (there + step).min(bytes.len());
+            while passed < there {
+                match ahead.passing(&bytes[passed..there]) {
+                    0 => break,
+                    passing => passed += passing,
+                }
+            }
+        }
+        passed
+    }
+
+    #[test]
+    fn what_may_pass_ahead_of_the_answer_is_the_same_however_it_is_cut() {
+        let data = [record(20, &[1]), record(23, &[9; 300]), record(21, &[1, 0]), record(23, &[])].concat();
+        let hello = record(HANDSHAKE, &[1, 0, 0, 0]);
+        let none = [23, 2, 3, 0, 0];
+        let cases = [
+            (data.clone(), data.len()),
+            ([&data[..], &hello, &data].concat(), data.len()),
+            ([&data[..], &none].concat(), data.len() + none.len()),
+            (hello.clone(), 0),
+            (b"GET / HTTP/1.1".to_vec(), 14),
+            (vec![23, 3, 3, 0], 0),
+        ];
+        for (bytes, expected) in cases {
+            for step in 1..=bytes.len() {
+                assert_eq!(passed_ahead(&bytes, step), expected, "{bytes:?} cut every {step}");
+            }
+        }
     }
 
     #[test]

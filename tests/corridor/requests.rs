@@ -214,3 +214,59 @@ async fn a_second_hello_sent_before_the_server_asked_for_it_waits_to_be_judged()
     assert!(rest(&mut client).await.unwrap().ends_with(&[0x15, 3, 3, 0, 2, 2, 0x31]));
     assert_eq!(rest(&mut server).await.unwrap(), b"");
 }
+
+/// A record of early data.
+fn early_data(len: u8) -> Vec<u8> {
+    [&[23, 3, 3, 0, len][..], &vec![b'e'; usize::from(len)]].concat()
+}
+
+#[tokio::test]
+async fn early_data_does_not_wait_and_a_second_hello_behind_it_does() {
+    let first = hello("good.example");
+    let world = World::new(Plan::on_port(443)).await;
+    let mut client = world.say(&[&first[..], &CHANGE_CIPHER_SPEC, &early_data(90)[..40]].concat()).await;
+    let mut server = world.accepted().await;
+    let ahead = [&first[..], &CHANGE_CIPHER_SPEC, &early_data(90)[..40]].concat();
+    assert_eq!(take(&mut server, ahead.len()).await, ahead);
+    // The server asks again in the middle of a record.
+    server.write_all(&retry_request()).await.unwrap();
+    take(&mut client, retry_request().len()).await;
+    let rest_of_it = [&early_data(90)[40..], &early_data(7)].concat();
+    client.write_all(&[&rest_of_it[..], &hello("evil.example")].concat()).await.unwrap();
+    assert_eq!(rest(&mut client).await.unwrap(), [0x15, 3, 3, 0, 2, 2, 0x31]);
+    let arrived = rest(&mut server).await.unwrap();
+    assert!(rest_of_it.starts_with(&arrived), "{arrived:?}");
+    world.ends(Ending::NameChanged).await;
+}
+
+#[tokio::test]
+async fn early_data_and_then_a_second_hello_for_the_same_name_are_served() {
+    let first = hello("good.example");
+    let world = World::new(Plan::on_port(443)).await;
+    let mut client = world.say(&[&first[..], &early_data(30)].concat()).await;
+    let mut server = world.accepted().await;
+    take(&mut server, first.len() + 35).await;
+    server.write_all(&retry_request()).await.unwrap();
+    take(&mut client, retry_request().len()).await;
+    let more = [&early_data(200)[..], &hello("good.example"), b"and on"].concat();
+    for piece in more.chunks(33) {
+        client.write_all(piece).await.unwrap();
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(take(&mut server, more.len()).await, more);
+}
+
+#[tokio::test]
+async fn where_records_cannot_be_told_a_server_that_asks_again_gets_nothing_more() {
+    let first = hello("good.example");
+    let world = World::new(Plan::on_port(443)).await;
+    let mut client = world.say(&[&first[..], b"no record"].concat()).await;
+    let mut server = world.accepted().await;
+    take(&mut server, first.len() + 9).await;
+    server.write_all(&retry_request()).await.unwrap();
+    take(&mut client, retry_request().len()).await;
+    client.write_all(&hello("good.example")).await.unwrap();
+    let _ = rest(&mut client).await;
+    assert_eq!(rest(&mut server).await.unwrap_or_default(), b"");
+    world.ends(Ending::Garbled).await;
+}
