@@ -193,6 +193,7 @@ fn tproxy_chains(plan: &Plan) -> Vec<Chain> {
     let config = plan.config();
     let mut divert = Chain::captured("divert", GUARD_HOOK);
     divert.rules(admission());
+    divert.rules(under_way());
     match &config.dns {
         DnsCapture::Forwarder => divert.rules(tproxy(queries::QUERY, config.dns_port)),
         DnsCapture::External(_) => {}
@@ -302,6 +303,14 @@ fn forward() -> Chain {
 /// (a reset, an ICMP error with bytes of the packet, a DNS answer) would carry bytes out.
 fn admission() -> [String; 2] {
     [NEIGHBOURS.to_owned(), "fib saddr . iif oif missing counter drop".to_owned()]
+}
+
+/// Packets of a connection that has been through all of the rules already, and is open: what follows would find the
+/// same socket, later. Our listeners are at loopback addresses, and never meant.
+fn under_way() -> [String; 2] {
+    ["ip daddr != 127.0.0.0/8", "ip6 daddr != ::1"].map(|elsewhere| {
+        format!("tcp flags & (syn | ack) == ack {elsewhere} socket wildcard 0 socket transparent 1 {TO_US}")
+    })
 }
 
 /// This host's own addresses, and those that name no single other host. The literals are what the `fib`

@@ -117,7 +117,7 @@ impl<'a> Pipe<'a> {
     }
 
     /// Carries bytes until the flow ends, the policy no longer allows it, or the bell says that it is over.
-    pub(super) async fn run(mut self, mut seat: Seat) -> Ended {
+    pub(super) async fn run(&mut self, mut seat: Seat) -> Ended {
         let mut clock = pin!(sleep_until(self.active + LASTING));
         let ending = poll_fn(|cx| self.poll(cx, &mut seat, clock.as_mut())).await;
         if !self.in_order {
@@ -243,7 +243,7 @@ impl<'a> Pipe<'a> {
                     moved = true;
                 }
             }
-            moved |= self.hears_client() && self.up.pass_end(self.server);
+            moved |= self.hears_client() && self.up.pass_end(self.server, self.down.finished);
         }
         moved |= self.hear_server();
         match self.down.write(self.client) {
@@ -256,7 +256,7 @@ impl<'a> Pipe<'a> {
         if let Some(ending) = self.ended() {
             return Turn::Over(ending);
         }
-        moved |= self.hears_client() && self.down.pass_end(self.client);
+        moved |= self.hears_client() && self.down.pass_end(self.client, self.up.finished);
         if self.up.finished && self.down.finished {
             self.in_order = true;
             return Turn::Over(Ending::Closed);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -60,6 +60,10 @@ pub struct Proxy {
 
 /// First and longest wait after `accept` failed for want of descriptors or memory.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Between two turns of an event loop that has connections. A deadline beyond the loop's next turn costs no call to move
+/// that turn forward, and all deadlines of connections are longer than this.
+const BEAT: Duration = Duration::from_millis(500);
 
 /// Memory of all bulky directions beyond their first chunk, bytes.
 const BULK: usize = 64 << 20;
@@ -113,6 +117,8 @@ impl Proxy {
         let (cut, bell) = (CancellationToken::new(), Arc::new(Bell::default()));
         let mut changes = self.policy_changes.clone();
         changes.mark_unchanged();
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (slot, client, peer) = tokio::select! {
                 biased;
@@ -121,6 +127,7 @@ impl Proxy {
                     bell.changed();
                     continue;
                 }
+                _ = beat.tick(), if !tasks.is_empty() => continue,
                 admitted = self.admit(&listener) => admitted,
             };
             let (proxy, destination, cut) = (Arc::clone(&self), Arc::clone(&destination), cut.clone());

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::facts::{Claim, Fault, FlowId, Name, Named, Protocol, Via};
 use crate::gate::Reason;
+use crate::sys::transfer;
 use crate::wire::Look;
 use crate::wire::h2::GREETING;
 use crate::wire::http::HeadReader;
@@ -66,6 +67,7 @@ impl Heard {
         let mut readers = Readers::Tls(HelloReader::default());
         loop {
             let received = tokio::select! {
+                biased;
                 received = self.receive(client, limit) => received,
                 () = sleep_until(deadline) => return Claim::Silent,
                 () = cut.cancelled() => return Claim::Silent,
@@ -112,8 +114,7 @@ impl Heard {
             if self.bytes.capacity() == self.bytes.len() {
                 self.bytes.reserve_exact(self.bytes.len().max(FIRST_READ).min(room));
             }
-            let mut spare = bytes::BufMut::limit(&mut self.bytes, room);
-            match client.try_read_buf(&mut spare) {
+            match transfer::receive(client, &mut self.bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }

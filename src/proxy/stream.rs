@@ -213,8 +213,9 @@ impl Stream {
         }
     }
 
-    /// Passes the end of stream on once every byte before it was sent; returns whether it did.
-    pub(super) fn pass_end(&mut self, to: &TcpStream) -> bool {
+    /// Passes the end of stream on once every byte before it was sent; returns whether it did. `last`: the other
+    /// direction has ended, so the socket will be closed at once, which tells the receiver as well.
+    pub(super) fn pass_end(&mut self, to: &TcpStream, last: bool) -> bool {
         if self.finished
             || self.pipe.is_some()
             || self.start < self.buffer.len()
@@ -222,8 +223,10 @@ impl Stream {
         {
             return false;
         }
-        // Fails only when the receiver is gone, which shows on its own direction.
-        let _ = socket::finish(to);
+        if !last {
+            // Fails only when the receiver is gone, which shows on its own direction.
+            let _ = socket::finish(to);
+        }
         self.finished = true;
         true
     }

@@ -21,6 +21,7 @@ use super::bell::Seat;
 use super::ended::Ended;
 use super::hold::{Hold, Judged};
 use super::later::Later;
+use super::limits::Place;
 use super::pipe::{Bounds, Pipe};
 use super::postgres::{self, Answer};
 use super::refuse::{refuse, reset, words};
@@ -28,6 +29,18 @@ use super::retry::Retry;
 use super::sniff::Heard;
 use super::standing::Standing;
 use super::{Dialled, Proxy, hold};
+
+/// A connection with both its ends, and what it stands on.
+struct Open {
+    client: TcpStream,
+    server: TcpStream,
+    /// What the client said before it was judged.
+    first: Vec<u8>,
+    later: Option<Box<Later>>,
+    standing: Standing,
+    origin: Origin,
+    _place: Place,
+}
 
 impl Proxy {
     /// Carries one connection, or refuses it. `process`: finds out whose it is, for the record. `seat` was taken before
@@ -40,37 +53,48 @@ impl Proxy {
         seat: Seat,
         cut: &CancellationToken,
     ) {
-        let mut origin = Origin { container: self.gate.container(flow.client()), process: None };
+        // On the heap, and only until it is known what becomes of it: an open flow needs no room for this.
+        let Some(open) = Box::pin(self.open(client, flow, process, cut)).await else { return };
+        let Open { client, server, first, later, mut standing, origin, _place } = open;
+        let bounds = Bounds {
+            idle: self.config.idle_timeout,
+            head: self.config.sniff_timeout,
+            head_bytes: self.config.sniff_bytes,
+        };
+        let carried = (bounds, &self.bulk);
+        let mut pipe = Pipe::new(&client, &server, first, later, &mut standing, carried);
+        let ended = pipe.run(seat).await;
+        drop(pipe);
+        // Whoever waits for the end need not wait for the log.
+        drop(server);
+        let client = ended.untold.is_some().then_some(client);
+        Box::pin(self.record_closed(&flow, origin, standing.name(), &ended)).await;
+        if let Some((client, words)) = client.zip(ended.untold) {
+            Box::pin(refuse(client, Some(words))).await;
+        }
+    }
 
-        let _place = match self.clients.enter(flow.client(), clock::tick()) {
+    /// Hears, judges and dials; what is refused is told so.
+    async fn open(
+        &self,
+        client: TcpStream,
+        flow: Flow,
+        process: Option<JoinHandle<Option<Arc<Process>>>>,
+        cut: &CancellationToken,
+    ) -> Option<Open> {
+        let mut origin = Origin { container: self.gate.container(flow.client()), process: None };
+        let place = match self.clients.enter(flow.client(), clock::tick()) {
             Ok(place) => place,
             Err(limit) => {
                 // On the heap: every connection would carry the room for it.
                 Box::pin(self.record_over_limit(&flow, &origin, limit)).await;
-                return reset(client);
+                reset(client);
+                return None;
             }
         };
-
         let limit = self.config.sniff_bytes;
         let mut heard = Heard::default();
-        let (claim, judged) = match self.gate.decide_by_address(&flow, clock::now()) {
-            Some(decision) => (None, Judged { decision, faces: None, held: Duration::ZERO }),
-            None => {
-                let deadline = Instant::now() + self.config.sniff_timeout;
-                let by_address = self.gate.has_address_rules_at(flow.destination.port());
-                let (gate, who) = (&self.gate, &*self.who);
-                tokio::select! {
-                    biased;
-                    judged = hold::by_address(gate, who, &flow), if by_address => (None, judged),
-                    claim = heard.listen(&client, limit, deadline, cut) => {
-                        let (config, second_look) = (&self.config, self.second_look.as_ref());
-                        let hold = Hold { gate, config, who, second_look, cut };
-                        let judged = hold::decide(hold, &flow, &claim).await;
-                        (Some(claim), judged)
-                    }
-                }
-            }
-        };
+        let (claim, judged) = self.judge(&mut heard, &client, &flow, cut).await;
         let Judged { mut decision, faces, held } = judged;
         if let Some(process) = process {
             origin.process = process.await.ok().flatten();
@@ -80,29 +104,55 @@ impl Proxy {
 
         let name = claim.as_ref().and_then(Claim::name);
         let Some(permit) = decision.take_permit() else {
-            return refuse(client, words(&heard.refusing(decision.reason, name, flow.id))).await;
+            refuse(client, words(&heard.refusing(decision.reason, name, flow.id))).await;
+            return None;
         };
 
-        let dialled = match self.reach(permit, heard.answered, cut).await {
+        let mut dialled = match self.reach(permit, heard.answered, cut).await {
             Ok(dialled) => dialled,
             Err(ended) => {
                 self.record_closed(&flow, origin, name, &ended).await;
-                return refuse(client, words(&heard.refusing(Reason::UpstreamFailed, name, flow.id))).await;
+                refuse(client, words(&heard.refusing(Reason::UpstreamFailed, name, flow.id))).await;
+                return None;
             }
         };
 
         let later = later_names(&mut heard, claim.as_ref(), &decision, limit);
-        let bounds =
-            Bounds { idle: self.config.idle_timeout, head: self.config.sniff_timeout, head_bytes: limit };
-        let mut standing = Standing::new(Arc::clone(&self.gate), flow, faces, claim, dialled.pin);
-        let carried = (bounds, &self.bulk);
-        let pipe = Pipe::new(&client, &dialled.server, heard.bytes, later, &mut standing, carried);
-        let ended = pipe.run(seat).await;
+        let standing = Standing::new(Arc::clone(&self.gate), flow, faces, claim, dialled.pin.take());
+        Some(Open {
+            client,
+            server: dialled.server,
+            first: heard.bytes,
+            later,
+            standing,
+            origin,
+            _place: place,
+        })
+    }
 
-        self.record_closed(&flow, origin, standing.name(), &ended).await;
-        if let Some(words) = ended.untold {
-            drop(dialled.server);
-            refuse(client, Some(words)).await;
+    /// Decides by the address alone where that will do; else by what the client says of itself.
+    async fn judge(
+        &self,
+        heard: &mut Heard,
+        client: &TcpStream,
+        flow: &Flow,
+        cut: &CancellationToken,
+    ) -> (Option<Claim>, Judged) {
+        if let Some(decision) = self.gate.decide_by_address(flow, clock::now()) {
+            return (None, Judged { decision, faces: None, held: Duration::ZERO });
+        }
+        let (gate, who, limit) = (&self.gate, &*self.who, self.config.sniff_bytes);
+        let deadline = Instant::now() + self.config.sniff_timeout;
+        let by_address = self.gate.has_address_rules_at(flow.destination.port());
+        tokio::select! {
+            biased;
+            judged = hold::by_address(gate, who, flow), if by_address => (None, judged),
+            claim = heard.listen(client, limit, deadline, cut) => {
+                let (config, second_look) = (&self.config, self.second_look.as_ref());
+                let hold = Hold { gate, config, who, second_look, cut };
+                let judged = hold::decide(hold, flow, &claim).await;
+                (Some(claim), judged)
+            }
         }
     }
 
@@ -251,6 +301,6 @@ mod tests {
         let (cut, seat) = (CancellationToken::new(), Arc::new(Bell::default()).seat());
         let flow = Flow::new(FlowId(1), address, address, Transport::Tcp, clock::tick());
         let size = size_of_val(&proxy.carry(client, flow, None, seat, &cut));
-        assert!(size <= 2688, "{size} bytes");
+        assert!(size <= 1712, "{size} bytes");
     }
 }
