@@ -269,10 +269,11 @@ impl<'a> Pipe<'a> {
         if !self.down.wants(usize::MAX) {
             return false;
         }
-        if self.later.is_none() && self.down.is_bulky() {
-            if let Some(poured) = self.down.pour(self.server) {
-                return poured;
-            }
+        if self.later.is_none()
+            && self.down.is_bulky()
+            && let Some(poured) = self.down.pour(self.server)
+        {
+            return poured;
         }
         let Some(new) = self.down.read(self.server, self.bulk) else { return false };
         let behind = self.later.as_mut().and_then(|later| later.answered(new));
@@ -364,11 +365,11 @@ impl<'a> Pipe<'a> {
         ready |= writes && self.server.poll_write_ready(cx).is_ready();
         if reads || writes {
             self.server_alarm = None;
-        } else if !self.server_failed {
-            if let Some(failed) = poll_alarm(&mut self.server_alarm, self.server, cx) {
-                ready = true;
-                self.server_failed = failed;
-            }
+        } else if !self.server_failed
+            && let Some(failed) = poll_alarm(&mut self.server_alarm, self.server, cx)
+        {
+            ready = true;
+            self.server_failed = failed;
         }
         if ready { Poll::Ready(()) } else { Poll::Pending }
     }
