@@ -55,6 +55,8 @@ pub struct DnsConfig {
     pub denial: Denial,
     /// For one upstream to answer.
     pub timeout: Duration,
+    /// Answers that are kept until their TTLs run out; 0: none.
+    pub cache: usize,
     /// Questions under way at once; more are dropped.
     pub max_inflight: usize,
     /// Questions under way at once for one client.

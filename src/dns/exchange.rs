@@ -19,6 +19,7 @@ use crate::sys::clock;
 use crate::who::{Who, Whose};
 use crate::wire::dns::{self, Ask, Query, QueryFault, Reply, ede, qtype, rcode};
 
+use super::cache::Cache;
 use super::limits::Over;
 use super::upstream::{Resolve, UpstreamError};
 use super::{Denial, DnsConfig};
@@ -46,6 +47,8 @@ pub(super) struct Corridor {
     pub(super) who: Arc<Who>,
     /// How much each client may say in names.
     pub(super) names: NewNames,
+    /// What upstreams said lately. Each client is judged, and what it is told observed, as if it were new.
+    pub(super) cache: Cache,
     /// Whether AAAA is answered NODATA; may change while we run.
     pub(super) no_ipv6: AtomicBool,
 }
@@ -86,10 +89,20 @@ impl Corridor {
             self.record(DnsEvent { rcode: Some(rcode::NOERROR), ..event }).await;
             return Some(nodata);
         }
-        let answer = self.ask(&Ask::of(&query)).await;
-        match answer.and_then(|answer| {
-            dns::reply(answer, &query, judged.private, limit).map_err(|_| UpstreamError::Garbled)
-        }) {
+        let reply =
+            |answer| dns::reply(answer, &query, judged.private, limit).map_err(|_| UpstreamError::Garbled);
+        let ask = Ask::of(&query);
+        let told = match self.cache.answer(&ask, now.tick) {
+            Some(answer) => reply(answer),
+            // On the heap: what is known already needs no room for it.
+            None => Box::pin(self.ask(&ask)).await.and_then(|answer| {
+                let kept = self.cache.worth(&answer);
+                let told = reply(answer)?;
+                self.cache.keep(ask, kept, clock::tick());
+                Ok(told)
+            }),
+        };
+        match told {
             Ok(reply) => Some(self.let_through(client, reply, event).await),
             Err(error) => self.fail(asked, &query, event, &error).await,
         }

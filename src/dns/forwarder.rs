@@ -2,9 +2,12 @@
 //!
 //! It does not know how a question is judged or answered.
 
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -20,6 +23,7 @@ use crate::sys::udp::{CapturedUdp, Datagram};
 use crate::who::{Who, Whose};
 
 use super::DnsConfig;
+use super::cache::Cache;
 use super::exchange::{Asked, Corridor};
 use super::limits::{Admission, Limits, MAX_CLIENTS};
 use super::lookup::Lookups;
@@ -59,8 +63,8 @@ impl Forwarder {
         let under_way = Limits::new(config.max_inflight, config.max_inflight_per_client);
         let questions = Arc::new(Admission::new(config.questions_per_second, under_way));
         let names = NewNames::new(Rate::per_minute(config.new_names_per_minute), MAX_CLIENTS);
-        let no_ipv6 = config.no_ipv6.into();
-        let corridor = Arc::new(Corridor { config, gate, log, resolve, who, names, no_ipv6 });
+        let (no_ipv6, cache) = (config.no_ipv6.into(), Cache::new(config.cache));
+        let corridor = Arc::new(Corridor { config, gate, log, resolve, who, names, cache, no_ipv6 });
         let lookups = Arc::new(Lookups::new(Arc::clone(&corridor)));
         let connections = Limits::new(CONNECTIONS, CONNECTIONS_PER_CLIENT);
         Self { corridor, questions, connections, lookups, tasks: TaskTracker::new(), whose: Whose::Link }
@@ -96,9 +100,11 @@ impl Forwarder {
     pub async fn serve_udp(&self, socket: CapturedUdp, cancel: CancellationToken) {
         let socket = Arc::new(socket);
         let mut buffer = vec![0; LARGEST];
+        let mut cancelled = pin!(cancel.cancelled());
         loop {
             let got = tokio::select! {
-                () = cancel.cancelled() => return,
+                biased;
+                () = &mut cancelled => return,
                 got = socket.recv(&mut buffer) => got,
             };
             match got {
@@ -121,13 +127,17 @@ impl Forwarder {
         let over = match self.questions.take(self.place_of(peer), clock::tick()) {
             Ok(place) => {
                 let (this, socket, message) = (self.clone(), Arc::clone(socket), message.to_vec());
-                self.tasks.spawn(async move {
+                let mut work = Box::pin(async move {
                     let asked = this.asked(&message, peer, server, Transport::Udp);
                     if let Some(reply) = this.corridor.exchange(asked).await {
                         send(&socket, &reply, asked).await;
                     }
                     drop(place);
                 });
+                // What is denied or known is answered at once; what has to be asked for goes on in a task.
+                if poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await.is_pending() {
+                    self.tasks.spawn(work);
+                }
                 return;
             }
             Err(over) => over,

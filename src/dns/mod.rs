@@ -2,6 +2,7 @@
 //!
 //! Must not know connections, nor how packets came here.
 
+mod cache;
 mod config;
 mod exchange;
 mod forwarder;

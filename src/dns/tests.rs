@@ -125,6 +125,7 @@ fn rule(pattern: &str, private: bool) -> Rule {
 
 struct Case {
     script: Script,
+    cache: usize,
     private: bool,
     no_ipv6: bool,
     per_client: usize,
@@ -141,6 +142,7 @@ impl Default for Case {
     fn default() -> Self {
         Self {
             script: Script::default(),
+            cache: 0,
             private: false,
             no_ipv6: false,
             per_client: 50,
@@ -188,6 +190,7 @@ impl World {
         })
         .unwrap();
         let config = DnsConfig {
+            cache: case.cache,
             upstreams: vec![Upstream::System],
             ca_file: None,
             types: vec![1, 28, 65],
@@ -274,6 +277,64 @@ async fn an_allowed_name_is_answered_and_the_ledger_knows_before_the_client() {
     let lines = world.logged().await;
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("www.example.com") && lines[0].contains("allowed"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn what_is_known_is_told_again_with_the_askers_words_and_observed_for_him() {
+    let world = World::new(Case { cache: 100, ..Case::default() }).await;
+    let first = world.ask(&query("www.example.com", 1)).await;
+    let mut other = message("WwW.example.COM", 1, MessageType::Query);
+    other.metadata.id = 7;
+    let again = world.ask(&other.to_vec().unwrap()).await;
+    assert_eq!(world.script.asked.load(Ordering::SeqCst), 1);
+    assert_eq!((again.metadata.id, again.answers[0].data.clone()), (7, first.answers[0].data.clone()));
+    assert_eq!(again.queries[0].name().to_string(), "WwW.example.COM.");
+    assert!(again.answers[0].ttl < first.answers[0].ttl, "a second that began is over");
+    world.ask(&query("www.example.com", 28)).await;
+    assert_eq!(world.script.asked.load(Ordering::SeqCst), 2, "another type is another question");
+    assert_eq!(world.logged().await.len(), 3, "each answer has its line");
+}
+
+#[tokio::test]
+async fn what_is_known_is_judged_by_the_rules_in_force() {
+    let addresses: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "203.0.113.1".parse().unwrap()];
+    let mut case = Case { cache: 100, private: true, ..Case::default() };
+    case.script.addresses = addresses;
+    let world = World::new(case).await;
+    assert_eq!(world.ask(&query("www.example.com", 1)).await.answers.len(), 2);
+    let policy = |rules| Policy::compile(rules, Defaults::default()).unwrap();
+    world.gate.replace(policy(vec![rule("*.example.com", false)]));
+    assert_eq!(world.ask(&query("www.example.com", 1)).await.answers.len(), 1, "private ones go");
+    world.gate.replace(policy(vec![rule("*.example.net", false)]));
+    let denied = world.ask(&query("www.example.com", 1)).await;
+    assert_eq!(denied.metadata.response_code, ResponseCode::Refused);
+    assert_eq!(world.script.asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn what_an_answer_adds_of_other_names_is_not_known() {
+    let mut case = Case { cache: 100, ..Case::default() };
+    case.script.besides = vec![("api.example.com", "198.51.100.66".parse().unwrap())];
+    let world = World::new(case).await;
+    for _ in 0..2 {
+        world.ask(&query("www.example.com", 1)).await;
+    }
+    assert_eq!(world.script.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(world.is_allowed("api.example.com", "198.51.100.66"), None);
+    world.ask(&query("api.example.com", 1)).await;
+    assert_eq!(world.script.asked.load(Ordering::SeqCst), 2, "it is asked for");
+}
+
+#[tokio::test]
+async fn a_failure_is_not_known() {
+    let mut case = Case { cache: 100, ..Case::default() };
+    case.script.wrong_question = true;
+    let world = World::new(case).await;
+    for _ in 0..2 {
+        let failed = world.ask(&query("www.example.com", 1)).await;
+        assert_eq!(failed.metadata.response_code, ResponseCode::ServFail);
+    }
+    assert_eq!(world.script.asked.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

@@ -53,7 +53,11 @@ pub(super) fn read(mut section: Section<'_>, tapped: bool) -> DnsSettings {
     if external {
         let because = "with `mode = \"external\"`";
         let hint = "questions go to the resolver, which answers or refuses them by its own rules";
-        section.without_effect(&["listen", "types", "denial", "questions_per_second"], because, hint);
+        section.without_effect(
+            &["listen", "types", "denial", "cache", "questions_per_second"],
+            because,
+            hint,
+        );
     }
     if external && on_miss == OnMiss::Deny {
         let because = "with `mode = \"external\"` and `on_miss = \"deny\"`";
@@ -180,6 +184,7 @@ fn read_config(
         types: if external { qtype::DEFAULT.to_vec() } else { read_types(section) },
         denial,
         timeout,
+        cache: section.number("cache", 0..=1_000_000).unwrap_or(DEFAULT_CACHE),
         max_inflight,
         max_inflight_per_client: of_one.unwrap_or(256).min(max_inflight),
         questions_per_second: section.number("questions_per_second", 1..=MOST).unwrap_or(rates.0),
@@ -223,6 +228,9 @@ const OF_ONE: (u32, u32) = (40_000, 6_000);
 
 /// No limit that anybody reaches.
 const MOST: u32 = 1_000_000;
+
+/// Answers kept: at most some 20 MB, in fact some 2.
+const DEFAULT_CACHE: usize = 4_096;
 
 /// Port of the DNS listener that captured questions are handed to.
 const DEFAULT_PORT: u16 = 15_353;

@@ -19,6 +19,7 @@ pub(super) const ANY: &str = "127.0.0.1:0";
 
 pub(super) fn config(upstreams: Vec<Upstream>) -> DnsConfig {
     DnsConfig {
+        cache: 0,
         upstreams,
         ca_file: None,
         types: vec![1],

@@ -5,12 +5,14 @@
 
 mod answer;
 mod edit;
+mod lifetime;
 mod query;
 mod read;
 mod reply;
 mod write;
 
 pub use answer::{Answer, answer};
+pub use lifetime::Lifetime;
 pub use query::{Edns, Query, QueryFault, Question, query, question};
 pub use reply::{Reply, reply};
 pub use write::{Ask, Echo, Spelling, echo, format_error, refusal};

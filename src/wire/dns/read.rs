@@ -69,6 +69,10 @@ impl Header {
         self.flags & 0x0010 != 0
     }
 
+    pub(super) fn is_truncated(self) -> bool {
+        self.flags & 0x0200 != 0
+    }
+
     pub(super) fn rcode(self) -> u16 {
         self.flags & 0xf
     }
@@ -195,6 +199,8 @@ pub(super) struct Record {
     pub(super) rtype: u16,
     pub(super) class: u16,
     pub(super) ttl: u32,
+    /// Offset of the TTL.
+    pub(super) ttl_at: usize,
     pub(super) data: Range<usize>,
 }
 
@@ -225,6 +231,7 @@ impl<'m> Records<'m> {
             rtype: u16_at(self.message, at)?,
             class: u16_at(self.message, at + 2)?,
             ttl: u32_at(self.message, at + 4)?,
+            ttl_at: at + 4,
             data,
         })
     }
