@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::facts::Claim;
-use crate::record::Ending;
+use crate::record::{Decided, Ending, Event, Log};
 use crate::sys::{clock, socket};
 
 use super::bell::{Rung, Seat};
@@ -74,6 +74,8 @@ pub(super) struct Pipe<'a> {
 enum Turn {
     Moved,
     Blocked,
+    /// The log is to hear of a name before more passes.
+    Owing,
     Over(Ending),
 }
 
@@ -86,10 +88,8 @@ const LASTING: Duration = Duration::from_secs(10);
 impl<'a> Pipe<'a> {
     /// Joins two sockets. `first` are the bytes that were read from the client before it was judged.
     pub(super) fn new(
-        client: &'a TcpStream,
-        server: &'a TcpStream,
-        first: Vec<u8>,
-        later: Option<Box<Later>>,
+        (client, server): (&'a TcpStream, &'a TcpStream),
+        (first, later): (Vec<u8>, Option<Box<Later>>),
         standing: &'a mut Standing,
         (bounds, bulk): (Bounds, &'a BulkRoom),
     ) -> Self {
@@ -117,9 +117,17 @@ impl<'a> Pipe<'a> {
     }
 
     /// Carries bytes until the flow ends, the policy no longer allows it, or the bell says that it is over.
-    pub(super) async fn run(&mut self, mut seat: Seat) -> Ended {
+    pub(super) async fn run(&mut self, mut seat: Seat, log: &Log) -> Ended {
         let mut clock = pin!(sleep_until(self.active + LASTING));
-        let ending = poll_fn(|cx| self.poll(cx, &mut seat, clock.as_mut())).await;
+        let ending = loop {
+            let ending = poll_fn(|cx| self.poll(cx, &mut seat, clock.as_mut())).await;
+            if self.standing.owes_lines() {
+                Box::pin(tell(log, self.standing.lines())).await;
+            }
+            if let Some(ending) = ending {
+                break ending;
+            }
+        };
         if !self.in_order {
             // Both sides hear that they were cut off. An error here means that one is gone already.
             let _ = socket::reset_on_close(self.client);
@@ -134,19 +142,26 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, seat: &mut Seat, mut clock: Pin<&mut Sleep>) -> Poll<Ending> {
+    /// Ready with an ending, or with none when the log is to hear something first.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        seat: &mut Seat,
+        mut clock: Pin<&mut Sleep>,
+    ) -> Poll<Option<Ending>> {
         let mut rounds = 0;
         loop {
             // Between rounds too, or a busy flow would outlive its rule.
             match seat.heard() {
-                Some(Rung::Over) => return Poll::Ready(Ending::Drained),
+                Some(Rung::Over) => return Poll::Ready(Some(Ending::Drained)),
                 Some(Rung::Change) if !self.standing.holds(clock::now()) => {
-                    return Poll::Ready(Ending::Revoked);
+                    return Poll::Ready(Some(Ending::Revoked));
                 }
                 Some(Rung::Change) | None => {}
             }
             match self.turn() {
-                Turn::Over(ending) => return Poll::Ready(ending),
+                Turn::Over(ending) => return Poll::Ready(Some(ending)),
+                Turn::Owing => return Poll::Ready(None),
                 Turn::Moved if rounds < ROUNDS => {
                     rounds += 1;
                     continue;
@@ -169,7 +184,7 @@ impl<'a> Pipe<'a> {
                 continue;
             }
             match self.poll_clock(cx, clock.as_mut()) {
-                Poll::Ready(Some(ending)) => return Poll::Ready(ending),
+                Poll::Ready(Some(ending)) => return Poll::Ready(Some(ending)),
                 Poll::Ready(None) => {}
                 Poll::Pending if seat.has_news() => {}
                 Poll::Pending => return Poll::Pending,
@@ -232,7 +247,10 @@ impl<'a> Pipe<'a> {
             self.error = Some(error.to_string().into());
             return Turn::Over(Ending::ClientReset);
         }
-        self.admit();
+        moved |= self.admit();
+        if self.standing.owes_lines() {
+            return Turn::Owing;
+        }
         if !self.server_deaf {
             match self.up.write(self.server) {
                 Ok(sent) => moved |= sent,
@@ -372,6 +390,12 @@ impl<'a> Pipe<'a> {
             self.server_failed = failed;
         }
         if ready { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+async fn tell(log: &Log, lines: Vec<Decided>) {
+    for line in lines {
+        log.record(Event::Decided(line)).await;
     }
 }
 

@@ -112,7 +112,6 @@ impl Proxy {
     ) {
         // Without this option flows are slower, not less safe.
         let _ = socket::send_at_once(&listener);
-        let destination = Arc::new(destination);
         let tasks = TaskTracker::new();
         let (cut, bell) = (CancellationToken::new(), Arc::new(Bell::default()));
         let mut changes = self.policy_changes.clone();
@@ -130,18 +129,21 @@ impl Proxy {
                 _ = beat.tick(), if !tasks.is_empty() => continue,
                 admitted = self.admit(&listener) => admitted,
             };
-            let (proxy, destination, cut) = (Arc::clone(&self), Arc::clone(&destination), cut.clone());
-            let seat = bell.seat();
+            let destination = match destination(&client) {
+                Ok(destination) => destination,
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "original destination is not known");
+                    continue;
+                }
+            };
+            // Before the first question, so that no change of policy is missed.
+            let (proxy, seat) = (Arc::clone(&self), bell.seat());
+            // On the heap, and only until it is known what becomes of it: an open flow needs no room for this.
+            let opening = Box::pin(Arc::clone(&self).open(client, peer, destination, whose, cut.clone()));
             tasks.spawn(async move {
                 let _slot = slot;
-                match destination(&client) {
-                    Ok(destination) => {
-                        let whose = whose.towards(destination);
-                        let flow = proxy.flow(peer, destination, whose).await;
-                        let process = proxy.who.process(whose, peer);
-                        proxy.carry(client, flow, process, seat, &cut).await;
-                    }
-                    Err(error) => tracing::debug!(%peer, %error, "original destination is not known"),
+                if let Some(open) = opening.await {
+                    proxy.carry(open, seat).await;
                 }
             });
         }
@@ -165,7 +167,7 @@ impl Proxy {
     }
 
     /// Describes a connection, once it is known whose it is.
-    async fn flow(&self, peer: SocketAddr, destination: SocketAddr, whose: Whose) -> Flow {
+    pub(super) async fn flow(&self, peer: SocketAddr, destination: SocketAddr, whose: Whose) -> Flow {
         let (id, at) = (self.ids.next(), clock::tick());
         let flow = Flow::new(id, whose.source(peer), destination, Transport::Tcp, at);
         flow.seen_as(self.who.client(whose, peer).await)

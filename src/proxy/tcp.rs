@@ -3,18 +3,19 @@
 //! Must not know how connections are captured, nor what the kernel does with them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::facts::{Claim, Flow, Limit, Name, Process, Protocol, Via};
+use crate::facts::{Claim, Flow, Limit, Name, Protocol, Via};
 use crate::gate::{Decision, Permit, Reason};
 use crate::record::{Closed, Decided, Ending, Event, Origin, Over};
 use crate::sys::clock;
+use crate::who::Whose;
 use crate::wire::http_requests::Requests;
 
 use super::bell::Seat;
@@ -31,57 +32,57 @@ use super::standing::Standing;
 use super::{Dialled, Proxy, hold};
 
 /// A connection with both its ends, and what it stands on.
-struct Open {
+pub(super) struct Open {
     client: TcpStream,
     server: TcpStream,
     /// What the client said before it was judged.
     first: Vec<u8>,
     later: Option<Box<Later>>,
     standing: Standing,
-    origin: Origin,
     _place: Place,
 }
 
 impl Proxy {
-    /// Carries one connection, or refuses it. `process`: finds out whose it is, for the record. `seat` was taken before
-    /// the first question, so that no change of policy is missed.
-    pub(super) async fn carry(
-        &self,
-        client: TcpStream,
-        flow: Flow,
-        process: Option<JoinHandle<Option<Arc<Process>>>>,
-        seat: Seat,
-        cut: &CancellationToken,
-    ) {
-        // On the heap, and only until it is known what becomes of it: an open flow needs no room for this.
-        let Some(open) = Box::pin(self.open(client, flow, process, cut)).await else { return };
-        let Open { client, server, first, later, mut standing, origin, _place } = open;
+    /// Carries an open flow to its end.
+    pub(super) async fn carry(&self, mut open: Open, seat: Seat) {
         let bounds = Bounds {
             idle: self.config.idle_timeout,
             head: self.config.sniff_timeout,
             head_bytes: self.config.sniff_bytes,
         };
-        let carried = (bounds, &self.bulk);
-        let mut pipe = Pipe::new(&client, &server, first, later, &mut standing, carried);
-        let ended = pipe.run(seat).await;
+        let words = (std::mem::take(&mut open.first), open.later.take());
+        let mut pipe =
+            Pipe::new((&open.client, &open.server), words, &mut open.standing, (bounds, &self.bulk));
+        let ended = pipe.run(seat, &self.log).await;
         drop(pipe);
+        Box::pin(self.close(open, ended)).await;
+    }
+
+    /// Records the end, and says last words where there are some.
+    async fn close(&self, open: Open, ended: Ended) {
+        let Open { client, server, standing, .. } = open;
         // Whoever waits for the end need not wait for the log.
         drop(server);
         let client = ended.untold.is_some().then_some(client);
-        Box::pin(self.record_closed(&flow, origin, standing.name(), &ended)).await;
+        self.record_closed(&standing.flow, standing.origin.clone(), standing.name(), &ended).await;
         if let Some((client, words)) = client.zip(ended.untold) {
-            Box::pin(refuse(client, Some(words))).await;
+            refuse(client, Some(words)).await;
         }
     }
 
     /// Hears, judges and dials; what is refused is told so.
-    async fn open(
-        &self,
+    pub(super) async fn open(
+        self: Arc<Self>,
         client: TcpStream,
-        flow: Flow,
-        process: Option<JoinHandle<Option<Arc<Process>>>>,
-        cut: &CancellationToken,
+        peer: SocketAddr,
+        destination: SocketAddr,
+        whose: Whose,
+        cut: CancellationToken,
     ) -> Option<Open> {
+        let (whose, cut) = (whose.towards(destination), &cut);
+        let flow = self.flow(peer, destination, whose).await;
+        // Who it is, for the record.
+        let process = self.who.process(whose, peer);
         let mut origin = Origin { container: self.gate.container(flow.client()), process: None };
         let place = match self.clients.enter(flow.client(), clock::tick()) {
             Ok(place) => place,
@@ -118,16 +119,9 @@ impl Proxy {
         };
 
         let later = later_names(&mut heard, claim.as_ref(), &decision, limit);
-        let standing = Standing::new(Arc::clone(&self.gate), flow, faces, claim, dialled.pin.take());
-        Some(Open {
-            client,
-            server: dialled.server,
-            first: heard.bytes,
-            later,
-            standing,
-            origin,
-            _place: place,
-        })
+        let gate = Arc::clone(&self.gate);
+        let standing = Standing::new(gate, (flow, origin), faces, claim, dialled.pin.take());
+        Some(Open { client, server: dialled.server, first: heard.bytes, later, standing, _place: place })
     }
 
     /// Decides by the address alone where that will do; else by what the client says of itself.
@@ -292,15 +286,19 @@ mod tests {
             log: Log::memory().0,
             dial: Arc::new(TcpDial),
             second_look: None,
-            who: Arc::new(Who::new(gate, Neighbours::none())),
+            who: Arc::new(Who::new(Arc::clone(&gate), Neighbours::none())),
             policy_changes: watch::channel(0).1,
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let client = TcpStream::connect(address).await.unwrap();
-        let (cut, seat) = (CancellationToken::new(), Arc::new(Bell::default()).seat());
+        let (client, server) =
+            (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+        let seat = Arc::new(Bell::default()).seat();
         let flow = Flow::new(FlowId(1), address, address, Transport::Tcp, clock::tick());
-        let size = size_of_val(&proxy.carry(client, flow, None, seat, &cut));
+        let place = proxy.clients.enter(flow.client(), clock::tick()).unwrap();
+        let standing = Standing::new(gate, (flow, Origin::default()), None, None, None);
+        let open = Open { client, server, first: Vec::new(), later: None, standing, _place: place };
+        let size = size_of_val(&proxy.carry(open, seat));
         assert!(size <= 1712, "{size} bytes");
     }
 }

@@ -50,7 +50,8 @@ impl Notices {
     pub fn hear(&mut self, event: &Event) -> Option<Notice> {
         let denied = match event {
             Event::Decided(event) => self.decided(event),
-            Event::Closed(event) => changed(event),
+            // What a later name was refused for has a line of its own.
+            Event::Closed(_) => None,
             Event::Dns(event) => {
                 self.answers.hear(event);
                 question(event)
@@ -89,31 +90,6 @@ impl Notices {
             limit: event.over.map(|over| over.limit),
         })
     }
-}
-
-/// A connection that was cut because of what it claimed later.
-fn changed(event: &Closed) -> Option<Denied> {
-    let reason = match event.ending {
-        Ending::NameChanged => Reason::NameChanged,
-        Ending::Garbled => Reason::Garbled,
-        Ending::Closed
-        | Ending::ClientReset
-        | Ending::ServerReset
-        | Ending::Idle
-        | Ending::Drained
-        | Ending::Revoked
-        | Ending::UpstreamFailed => return None,
-    };
-    let destination = event.flow.destination;
-    let subject = event.name.clone().map_or(Subject::Address(destination.ip()), Subject::Name);
-    Some(Denied {
-        subject,
-        resolved_from: None,
-        port: Some(destination.port()),
-        reason,
-        rule: None,
-        limit: None,
-    })
 }
 
 /// An upstream that does not answer has refused nothing; whoever asked hears of it.
@@ -196,8 +172,13 @@ mod tests {
             samples::refused("slow.example.com", Reason::UpstreamFailed),
         ];
         assert_eq!(told(&events), Vec::<String>::new());
-        let cut = [web.event(Reason::Allowed), web.closed(Ending::NameChanged, 1, 1)];
-        assert_eq!(told(&cut), ["www.example.com 443 name_changed"]);
+        let other = Told::named("evil.example.com").at("203.0.113.10:443");
+        let cut = [
+            web.event(Reason::Allowed),
+            other.event(Reason::NameChanged),
+            web.closed(Ending::NameChanged, 1, 1),
+        ];
+        assert_eq!(told(&cut), ["evil.example.com 443 name_changed"]);
     }
 
     #[test]

@@ -129,7 +129,8 @@ impl Summary {
         let key = key(outcome, Subject::of(event), Some(port), reason);
         self.count(&key, times(event.over));
         if event.reason.lets_pass() && self.open.len() < MAX_OPEN {
-            self.open.insert(event.flow.id, key);
+            // What it carries counts for the first of its names.
+            self.open.entry(event.flow.id).or_insert(key);
         }
     }
 
@@ -141,12 +142,15 @@ impl Summary {
         }
         let (outcome, reason) = match event.ending {
             Ending::UpstreamFailed => (Outcome::Failed, Reason::UpstreamFailed),
-            Ending::NameChanged => (Outcome::Denied, Reason::NameChanged),
-            Ending::Garbled => (Outcome::Denied, Reason::Garbled),
             Ending::Revoked => (Outcome::Denied, Reason::Revoked),
-            Ending::Closed | Ending::ClientReset | Ending::ServerReset | Ending::Idle | Ending::Drained => {
-                return;
-            }
+            // A later name that was refused has a line of its own.
+            Ending::NameChanged
+            | Ending::Garbled
+            | Ending::Closed
+            | Ending::ClientReset
+            | Ending::ServerReset
+            | Ending::Idle
+            | Ending::Drained => return,
         };
         self.count(&self::key(outcome, key.subject, key.port, reason), 1);
     }
@@ -257,8 +261,11 @@ mod tests {
     #[test]
     fn an_end_that_is_a_denial_is_a_row_of_its_own() {
         let web = Told::named("www.example.com").at("203.0.113.10:80");
+        let (also, evil) = (Told::named("also.example.com"), Told::named("evil.example.com"));
         let events = [
             web.number(1).event(Reason::Allowed),
+            also.at("203.0.113.10:80").number(1).event(Reason::Allowed),
+            evil.at("203.0.113.10:80").number(1).event(Reason::NameChanged),
             web.number(1).closed(Ending::NameChanged, 10, 100),
             web.number(2).event(Reason::Allowed),
             web.number(2).closed(Ending::UpstreamFailed, 0, 0),
@@ -268,8 +275,9 @@ mod tests {
         assert_eq!(
             spelled(&events),
             [
-                "Denied www.example.com 80 name_changed 1 0/0",
+                "Denied evil.example.com 80 name_changed 1 0/0",
                 "Failed www.example.com 80 upstream_failed 1 0/0",
+                "Allowed also.example.com 80 allowed 1 0/0",
                 "Allowed www.example.com 80 allowed 2 10/100",
             ]
         );

@@ -117,7 +117,7 @@ async fn a_pipeline_of_thousands_is_carried_up_to_the_name_that_is_denied() {
     let (answers, refusal) = told.split_at(ANSWER.len() * REQUESTS);
     assert_eq!(answers, ANSWER.repeat(REQUESTS));
     assert!(refusal.starts_with(b"HTTP/1.1 403 "));
-    assert_eq!(world.decided().len(), 1, "one decision a flow");
+    assert_eq!(world.decided().len(), 2, "one decision a name");
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! Every name of a connection is judged, not the first alone: later HTTP requests, and a second ClientHello.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use namegate::record::Ending;
+use namegate::gate::{Mode, Reason};
+use namegate::record::{Decided, Ending};
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
@@ -63,6 +65,48 @@ async fn another_name_that_is_allowed_at_this_address_goes_on() {
     let _client = world.say(&sent).await;
     let mut server = world.accepted().await;
     assert_eq!(take(&mut server, sent.len()).await, sent);
+}
+
+fn lines(world: &World) -> Vec<(String, Reason)> {
+    let name = |line: &Decided| line.name.as_ref().map_or(String::new(), ToString::to_string);
+    world.decided().iter().map(|line| (name(line), line.reason)).collect()
+}
+
+#[tokio::test]
+async fn every_name_of_a_connection_has_one_line_and_the_refused_one_too() {
+    let plan = Plan { leases: vec!["good.example", "other.example"], ..Plan::on_port(80) };
+    let world = World::new(plan).await;
+    let good = ["good.example", "other.example", "good.example", "other.example"].map(get).concat();
+    let mut client = world.say(&good).await;
+    let mut server = world.accepted().await;
+    assert_eq!(take(&mut server, good.len()).await, good);
+    client.write_all(&get("evil.example")).await.unwrap();
+    for _ in 0..4 {
+        server.write_all(ANSWER).await.unwrap();
+    }
+    rest(&mut client).await.unwrap();
+    world.ends(Ending::NameChanged).await;
+    let expected = [
+        ("good.example", Reason::Allowed),
+        ("other.example", Reason::Allowed),
+        ("evil.example", Reason::NameChanged),
+    ];
+    assert_eq!(lines(&world), expected.map(|(name, reason)| (name.to_owned(), reason)));
+    assert_eq!(world.decided().iter().map(|line| line.flow.id).collect::<HashSet<_>>().len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_allowed_any_more_ends_a_connection_that_went_on_with_another() {
+    let plan = Plan { leases: vec!["good.example", "other.example"], ..Plan::on_port(80) };
+    let world = World::new(plan).await;
+    let sent = [get("good.example"), get("other.example")].concat();
+    let mut client = world.say(&sent).await;
+    let mut server = world.accepted().await;
+    take(&mut server, sent.len()).await;
+    world.gate.replace(policy(vec![rule("other", &["other.example"])], Mode::Enforce));
+    world.changes.send_modify(|generation| *generation += 1);
+    assert!(is_reset(&mut client).await);
+    world.ends(Ending::Revoked).await;
 }
 
 #[tokio::test]

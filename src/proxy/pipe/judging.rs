@@ -12,15 +12,23 @@ use crate::sys::clock;
 
 use super::Pipe;
 
+/// Requests that are judged in one go. A few bytes of HPACK can stand for some kilobytes of fields.
+const JUDGED: u32 = 8;
+
 impl Pipe<'_> {
-    /// Lets judged bytes of the client pass, and has later requests judged.
-    pub(super) fn admit(&mut self) {
+    /// Lets judged bytes of the client pass, and has later requests judged. Returns whether more of what is here is to
+    /// be judged: others have their turn first.
+    pub(super) fn admit(&mut self) -> bool {
+        let mut judged = 0;
         while self.hears_client() {
             let Some(later) = &mut self.later else {
                 self.head_since = None;
                 self.up.release_all();
-                return;
+                return false;
             };
+            if judged == JUDGED {
+                return true;
+            }
             match later.next(self.up.unjudged()) {
                 Next::Free => self.later = None,
                 Next::Pass(len) => {
@@ -31,7 +39,10 @@ impl Pipe<'_> {
                     self.head_since = None;
                     self.up.drop_next(len);
                 }
-                Next::Judge(claim) => self.judge(claim),
+                Next::Judge(claim) => {
+                    judged += 1;
+                    self.judge(claim);
+                }
                 Next::Wait => break,
             }
         }
@@ -45,6 +56,7 @@ impl Pipe<'_> {
             // Half a head is never sent on.
             self.up.drop_unjudged();
         }
+        false
     }
 
     /// Has a later request judged; on a refusal nothing more of the client passes.

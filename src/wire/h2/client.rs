@@ -319,26 +319,35 @@ struct Block<'a> {
 /// sections 6.2 and 6.10).
 fn block(first: Frame, bytes: &[u8], max_frame: usize) -> Result<Option<Block<'_>>, Fault> {
     let Some(payload) = bytes.get(FRAME_HEADER..FRAME_HEADER + first.len) else { return Ok(None) };
-    let mut block = Cow::Borrowed(fragment(first, payload)?);
+    let opening = fragment(first, payload)?;
+    let mut len = opening.len();
     let mut at = FRAME_HEADER + first.len;
     let mut ended = first.has(END_HEADERS);
-    let mut continuations = 0;
+    // Joined once all of it is here, or bytes that come one by one would be copied again for each.
+    let mut continuations = Vec::new();
     while !ended {
         let rest = bytes.get(at..).unwrap_or_default();
         let Some(frame) = Frame::read(rest) else { return Ok(None) };
         if frame.kind != CONTINUATION || frame.stream != first.stream || frame.flags & !END_HEADERS != 0 {
             return Err(Fault::Frame);
         }
-        continuations += 1;
-        if continuations > MAX_CONTINUATIONS || frame.len > max_frame || block.len() + frame.len > MAX_BLOCK {
+        len += frame.len;
+        if continuations.len() == MAX_CONTINUATIONS || frame.len > max_frame || len > MAX_BLOCK {
             return Err(Fault::TooBig);
         }
         let Some(payload) = rest.get(FRAME_HEADER..FRAME_HEADER + frame.len) else { return Ok(None) };
-        block.to_mut().extend_from_slice(payload);
+        continuations.push(payload);
         at += FRAME_HEADER + frame.len;
         ended = frame.has(END_HEADERS);
     }
-    if block.len() > MAX_BLOCK { Err(Fault::TooBig) } else { Ok(Some(Block { bytes: block, len: at })) }
+    if len > MAX_BLOCK {
+        return Err(Fault::TooBig);
+    }
+    let mut block = Cow::Borrowed(opening);
+    for payload in continuations {
+        block.to_mut().extend_from_slice(payload);
+    }
+    Ok(Some(Block { bytes: block, len: at }))
 }
 
 /// Takes padding and priority off the payload of HEADERS.
