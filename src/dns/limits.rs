@@ -81,11 +81,14 @@ impl Limits {
     }
 
     /// Takes a place for a client. Its own limit is named first: a client that floods is told, others
-    /// are not blamed.
+    /// are not blamed. Where half of all places are taken, each client may have a few only: those who have many take
+    /// no more from those who have none.
     pub(super) fn take(self: &Arc<Self>, client: Client) -> Result<Place, Full> {
         let mut taken = self.taken.lock();
         let own = taken.by_client.get(&client).copied().unwrap_or(0);
-        if own >= self.one {
+        let scarce = self.one < self.all && taken.all >= self.all / 2;
+        let one = if scarce { (self.one / FEW).max(1) } else { self.one };
+        if own >= one {
             return Err(Full::One);
         }
         if taken.all >= self.all {
@@ -110,6 +113,9 @@ impl Drop for Place {
     }
 }
 
+/// Which part of its limit a client may have where places are scarce.
+const FEW: usize = 16;
+
 /// Refusals of questions that one client is told in a second.
 const TOLD: u32 = 200;
 
@@ -124,16 +130,36 @@ mod tests {
     #[test]
     fn a_client_at_its_limit_leaves_room_for_others_and_places_come_back() {
         let client = |last: u8| Client::at([192, 0, 2, last].into());
-        let limits = Limits::new(3, 2);
+        let limits = Limits::new(4, 2);
         let first = limits.take(client(1)).unwrap();
         let second = limits.take(client(1)).unwrap();
         assert_eq!(limits.take(client(1)).unwrap_err(), Full::One);
         let third = limits.take(client(2)).unwrap();
-        assert_eq!(limits.take(client(3)).unwrap_err(), Full::All);
+        assert_eq!(limits.take(client(2)).unwrap_err(), Full::One, "places are scarce");
+        let fourth = limits.take(client(3)).unwrap();
+        assert_eq!(limits.take(client(4)).unwrap_err(), Full::All);
         drop(first);
-        let again = limits.take(client(3)).unwrap();
-        drop((second, third, again));
+        let again = limits.take(client(4)).unwrap();
+        drop((second, third, fourth, again));
         assert!(limits.taken.lock().by_client.is_empty());
         assert_eq!(limits.taken.lock().all, 0);
+    }
+
+    #[test]
+    fn a_few_addresses_do_not_hold_every_place() {
+        let client =
+            |number: u16| Client::at(std::net::Ipv4Addr::from(0xc000_0000 + u32::from(number)).into());
+        let limits = Limits::new(1024, 64);
+        let mut held = Vec::new();
+        for number in 0..16 {
+            held.extend((0..64).map_while(|_| limits.take(client(number)).ok()));
+        }
+        assert!(held.len() < 600, "{}", held.len());
+        for number in 16..100 {
+            held.push(limits.take(client(number)).unwrap());
+        }
+        let alone = Limits::new(64, 64);
+        let all: Vec<_> = (0..64).map_while(|_| alone.take(client(1)).ok()).collect();
+        assert_eq!(all.len(), 64, "where there is one client it may have all");
     }
 }
