@@ -161,15 +161,28 @@ fn shown(out: &mut Vec<u8>, value: impl Display) {
     out.push(b'"');
 }
 
-fn plain(out: &mut Vec<u8>, value: u64) {
-    // Digits need no escape; writing to memory cannot fail.
-    let _ = write!(Escaping(out), "{value}");
+fn plain(out: &mut Vec<u8>, mut value: u64) {
+    let start = out.len();
+    loop {
+        out.push(b'0' + u8::try_from(value % 10).unwrap_or(0));
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    if let Some(digits) = out.get_mut(start..) {
+        digits.reverse();
+    }
 }
 
 /// RFC 8259 section 7, and more than it asks: whatever some reader takes for the end of a line, and
 /// whatever turns text around on a screen.
 fn escaped(out: &mut Vec<u8>, text: &str) {
     let mut rest = text;
+    // Nearly all that is ever written.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        return out.extend_from_slice(text.as_bytes());
+    }
     while let Some(at) = rest.find(is_unsafe) {
         let (clean, from) = rest.split_at(at);
         out.extend_from_slice(clean.as_bytes());

@@ -218,8 +218,9 @@ const AT_ONCE: usize = 512;
 /// Bytes of line buffer that are kept between batches.
 const KEEP: usize = 1 << 20;
 
-/// Rest after a batch. A busy gate wakes the thread a thousand times a second at most, not at every event.
-const REST: Duration = Duration::from_millis(1);
+/// Rest after a batch that emptied the queue. A busy gate wakes the thread some hundred times a second, not at every
+/// event.
+const REST: Duration = Duration::from_millis(5);
 
 impl Writer {
     /// Writes until the log is closed or nobody holds it any more.
@@ -227,6 +228,7 @@ impl Writer {
         let mut taken = Vec::with_capacity(AT_ONCE);
         let mut batch = Batch::default();
         while self.orders.blocking_recv_many(&mut taken, AT_ONCE) > 0 {
+            let is_behind = taken.len() == AT_ONCE;
             for order in taken.drain(..) {
                 match order {
                     Order::Line(event) => self.take(&event, &mut batch),
@@ -239,7 +241,7 @@ impl Writer {
                 }
             }
             self.flush(&mut batch);
-            if !self.orders.is_closed() {
+            if !is_behind && !self.orders.is_closed() {
                 thread::park_timeout(REST);
             }
         }
