@@ -51,11 +51,12 @@ fn one(variant: &str, time: Duration) -> Result<(f64, f64)> {
     let _world = World::new()?;
     fs::create_dir_all(world::folder())?;
     let zone = (0..NAMES).fold(String::new(), |mut zone, number| {
-        let _ = writeln!(zone, " local-data: \"n{number}.test. 3600 A 203.0.113.{}\"", number % 250 + 1);
+        let _ =
+            writeln!(zone, " local-data: \"n{number}.names.test. 3600 A 203.0.113.{}\"", number % 250 + 1);
         zone
     });
     let _resolver = unbound(&zone)?;
-    let asked: String = (0..NAMES).map(|number| format!("n{number}.test A\n")).collect();
+    let asked: String = (0..NAMES).map(|number| format!("n{number}.names.test A\n")).collect();
     let file = world::folder().join("questions");
     fs::write(&file, asked)?;
     let cached = variant.contains(", cached");
@@ -68,7 +69,7 @@ fn one(variant: &str, time: Duration) -> Result<(f64, f64)> {
     for _ in 0..100 {
         std::thread::sleep(Duration::from_millis(100));
         running.check()?;
-        let question = ["dig", "+short", "+tries=1", "+time=1", &format!("@{GATEWAY}"), "n1.test"];
+        let question = ["dig", "+short", "+tries=1", "+time=1", &format!("@{GATEWAY}"), "n1.names.test"];
         if inside("client", &question).is_ok_and(|answer| !answer.trim().is_empty()) {
             break;
         }
@@ -104,9 +105,9 @@ fn namegate(cached: bool, log: bool) -> Result<Vec<String>> {
     let cache = if cached { 10_000 } else { 0 };
     let _ = fs::remove_file("/run/bench/audit.jsonl");
     let text = format!(
-        "[capture]\ninterfaces = [\"gate0\"]\n[dns]\nupstreams = [\"udp://127.0.0.1:5353\"]\ncache = {cache}\nquestions_per_second = 10000000\n\
-         new_names_per_minute = 10000000\nmax_inflight = 10000\nmax_inflight_per_client = 10000\n[audit]\nto = {to}\n\
-         [[rule]]\nid = \"names\"\nnames = [\"*.test\"]\n"
+        "[capture]\ninterfaces = [\"gate0\"]\n[dns]\nupstreams = [\"udp://127.0.0.1:5353\"]\ncache = {cache}\nquestions_per_second = 1000000\n\
+         new_names_per_minute = 1000000\nmax_inflight = 10000\nmax_inflight_per_client = 10000\n[audit]\nto = {to}\n\
+         [[rule]]\nid = \"names\"\nnames = [\"*.names.test\"]\n"
     );
     let config = world::folder().join("dns.toml");
     fs::write(&config, text)?;

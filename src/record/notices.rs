@@ -9,7 +9,7 @@ use crate::facts::{Limit, Name};
 use crate::gate::Reason;
 
 use super::answers::Answers;
-use super::{Closed, Decided, DnsEvent, Ending, Event, Subject};
+use super::{Decided, DnsEvent, Event, Subject};
 
 /// One denial, told for the first time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +112,8 @@ const MAX_NOTICES: usize = 24;
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::super::samples::{self, Told, name};
+    use crate::record::Ending;
+
     use super::*;
 
     fn told(events: &[Event]) -> Vec<String> {
