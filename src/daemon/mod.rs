@@ -273,9 +273,8 @@ impl Running {
         let Engine { gate, forwarder, who, residents, proxy: _ } = engine;
         log.record(reload::policy(&gate, Ok(()))).await;
         log.record(keeper::ruleset("installed", &installed)).await;
-        let (tasks, end) = (&running.tasks, &running.tasks.upkeep);
+        let (tasks, end, noted) = (&running.tasks, &running.tasks.upkeep, Arc::clone(&vitals));
         vitals.ruleset(Some(Standing::Intact));
-        let noted = Arc::clone(&vitals);
         tasks.keep(upkeep::sweep(Arc::clone(&gate), move || noted.swept(), end.clone()));
         tasks.keep(upkeep::tell_repeats(log.clone(), end.clone()));
         tasks.keep(upkeep::follow_own(Arc::clone(&gate), forwarder, ports, end.clone()));
