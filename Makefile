@@ -36,7 +36,9 @@ deny:
 fuzz-smoke:
 	tests/fuzz/smoke
 
+# Micro benches, the sandbox, and the corridor beside HAProxy and dnsmasq: benches/corridor/main.rs says what it takes.
 bench:
+	@.ci/setup $(RUN) iproute2 util-linux bind9-dnsutils unbound haproxy dnsmasq-base dnsperf
 	$(CARGO) bench
 
 setup:

@@ -37,6 +37,15 @@ impl Later {
         }
     }
 
+    /// Whether what is judged was read to its end, so that what follows it can be.
+    pub(super) fn is_read(&self) -> bool {
+        match self {
+            Self::Requests(requests) => requests.is_judged(),
+            Self::Retry(retry) => retry.is_judged(),
+            Self::Streams(streams) => streams.judged().is_some(),
+        }
+    }
+
     /// What was to be judged is refused. Returns the last HTTP/2 stream that goes on, where the client is to be
     /// told at once.
     pub(super) fn refuse(&mut self) -> Option<u32> {

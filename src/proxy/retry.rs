@@ -96,6 +96,11 @@ impl Retry {
         }
     }
 
+    /// Whether a second hello was read and waits to be approved.
+    pub(super) fn is_judged(&self) -> bool {
+        matches!(self.at, At::Judged { approved: false })
+    }
+
     /// Whether the client is in the middle of a hello.
     pub(super) fn is_in_hello(&self, unjudged: &[u8]) -> bool {
         matches!(self.at, At::Second(..)) && !unjudged.is_empty()

@@ -85,6 +85,11 @@ impl Heard {
         }
     }
 
+    /// Whether a request was read to its end.
+    pub(super) fn has_read(&self) -> bool {
+        self.request.is_some() || self.streams.as_ref().is_some_and(|streams| streams.judged().is_some())
+    }
+
     /// Describes a refusal to this client.
     pub(super) fn refusing<'a>(&self, reason: Reason, name: Option<&'a Name>, flow: FlowId) -> Refusing<'a> {
         let judged = self.streams.as_ref().and_then(|streams| streams.judged());

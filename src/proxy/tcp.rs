@@ -221,6 +221,12 @@ fn later_names(
 ) -> Option<Box<Later>> {
     let named = match claim {
         Some(Claim::Named(named)) if decision.via != Some(Via::Address) => Some(named.protocol),
+        // Observed: it had no name, but it was read, and so can be what follows.
+        Some(Claim::Nameless(Some(protocol @ (Protocol::Http | Protocol::H2))))
+            if decision.via != Some(Via::Address) && heard.has_read() =>
+        {
+            Some(*protocol)
+        }
         Some(Claim::Named(_) | Claim::Nameless(_) | Claim::Garbled(_) | Claim::Silent) | None => None,
     };
     let later = match named {

@@ -125,6 +125,11 @@ impl Requests {
         matches!(self.at, At::Head(_)) && !unjudged.is_empty() && !self.is_too_far_ahead()
     }
 
+    /// Whether a request was read to its end and waits to be approved.
+    pub fn is_judged(&self) -> bool {
+        matches!(self.at, At::Judged(_))
+    }
+
     /// Whether a refusal may be written as the next response: every request before it was answered in full.
     pub fn may_answer(&self) -> bool {
         self.responses.all_answered()

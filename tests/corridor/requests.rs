@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use namegate::gate::{Mode, Reason};
+use namegate::gate::{Action, Mode, Reason, Rule};
 use namegate::record::{Decided, Ending};
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
@@ -313,4 +313,23 @@ async fn where_records_cannot_be_told_a_server_that_asks_again_gets_nothing_more
     let _ = rest(&mut client).await;
     assert_eq!(rest(&mut server).await.unwrap_or_default(), b"");
     world.ends(Ending::Garbled).await;
+}
+
+#[tokio::test]
+async fn observing_reads_on_past_a_request_without_a_name_to_what_is_denied() {
+    let deny = Rule { action: Action::Deny, mode: Some(Mode::Enforce), ..rule("deny", &["evil.example"]) };
+    let plan = Plan { mode: Mode::Observe, ..Plan::on_port(80) };
+    let world = World::new(Plan { rules: vec![deny, rule("good", &["good.example"])], ..plan }).await;
+    let nameless = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".to_vec();
+    let sent = [nameless.clone(), get("other.example"), get("evil.example")].concat();
+    let mut client = world.say(&sent).await;
+    let mut server = world.accepted().await;
+    let passed = [nameless, get("other.example")].concat();
+    assert_eq!(take(&mut server, passed.len()).await, passed);
+    server.write_all(&ANSWER.repeat(2)).await.unwrap();
+    let told = rest(&mut client).await.unwrap();
+    assert!(told[ANSWER.len() * 2..].starts_with(b"HTTP/1.1 403 "));
+    assert_eq!(rest(&mut server).await.unwrap(), b"");
+    let said: Vec<_> = lines(&world).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(said, ["", "other.example", "evil.example"]);
 }

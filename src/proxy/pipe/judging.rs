@@ -68,12 +68,11 @@ impl Pipe<'_> {
             }
             return;
         }
-        let is_named = matches!(claim, Claim::Named(_));
         let may_change = self.later.as_ref().is_some_and(|later| later.may_change_name());
         let verdict = self.standing.next(claim, may_change, clock::now());
         let Some(later) = &mut self.later else { return };
         match verdict {
-            Ok(()) if is_named => later.approve(),
+            Ok(()) if later.is_read() => later.approve(),
             // Observe mode lets pass what cannot be read: from here on nothing can be.
             Ok(()) => {
                 if later.go_blind() {
