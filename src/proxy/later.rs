@@ -80,6 +80,25 @@ impl Later {
         }
     }
 
+    /// Returns how many of the next bytes need not be read, only counted: of the client's, and of the server's.
+    pub(super) fn mute(&self) -> (u64, u64) {
+        match self {
+            Self::Requests(requests) => (requests.mute(), requests.mute_answer()),
+            Self::Retry(_) | Self::Streams(_) => (0, 0),
+        }
+    }
+
+    /// Counts bytes that were not read: of the client's, and of the server's.
+    pub(super) fn skip(&mut self, client: usize, server: usize) {
+        match self {
+            Self::Requests(requests) => {
+                requests.skip(client as u64);
+                requests.skip_answer(server as u64);
+            }
+            Self::Retry(_) | Self::Streams(_) => {}
+        }
+    }
+
     /// Keeps words for the client until there is a place for them.
     pub(super) fn tell(&mut self, words: Vec<u8>) {
         match self {

@@ -191,11 +191,7 @@ impl<'a> Pipe<'a> {
     fn turn(&mut self) -> Turn {
         let mut moved = false;
         if self.takes_from_client() {
-            let poured = self.later.is_none() && self.up.is_bulky();
-            moved |= match poured.then(|| self.up.pour(self.client)).flatten() {
-                Some(poured) => poured,
-                None => self.up.read(self.client, self.bulk).is_some(),
-            };
+            moved |= self.hear_client();
         }
         if let Some(End::Reset(error)) = &self.up.end {
             self.error = Some(error.to_string().into());
@@ -236,16 +232,33 @@ impl<'a> Pipe<'a> {
         if moved { Turn::Moved } else { Turn::Blocked }
     }
 
-    /// Reads from the server once; returns whether anything came.
+    /// Reads from the client once, or moves what need not be read; returns whether anything came.
+    fn hear_client(&mut self) -> bool {
+        let (mute, _) = self.mute();
+        if self.up.is_worth_a_pipe(mute)
+            && let Some((moved, heard)) = self.up.pour(self.client, mute)
+        {
+            if let Some(later) = &mut self.later {
+                later.skip(moved, 0);
+            }
+            return heard;
+        }
+        self.up.read(self.client, self.bulk).is_some()
+    }
+
+    /// The same from the server.
     fn hear_server(&mut self) -> bool {
         if !self.down.wants(usize::MAX) {
             return false;
         }
-        if self.later.is_none()
-            && self.down.is_bulky()
-            && let Some(poured) = self.down.pour(self.server)
+        let (_, mute) = self.mute();
+        if self.down.is_worth_a_pipe(mute)
+            && let Some((moved, heard)) = self.down.pour(self.server, mute)
         {
-            return poured;
+            if let Some(later) = &mut self.later {
+                later.skip(0, moved);
+            }
+            return heard;
         }
         let Some(new) = self.down.read(self.server, self.bulk) else { return false };
         let behind = self.later.as_mut().and_then(|later| later.answered(new));
@@ -309,6 +322,11 @@ impl<'a> Pipe<'a> {
             return Some(ending);
         }
         None
+    }
+
+    /// Returns how many of the next bytes need not be read, of the client's and of the server's.
+    fn mute(&self) -> (u64, u64) {
+        self.later.as_ref().map_or((u64::MAX, u64::MAX), |later| later.mute())
     }
 
     fn takes_from_client(&self) -> bool {

@@ -154,26 +154,27 @@ impl Stream {
         self.buffer.get(before..)
     }
 
-    /// Whether the next bytes, which need not be read, are worth a kernel pipe.
-    pub(super) fn is_bulky(&self) -> bool {
-        self.bulky && self.buffer.is_empty()
+    /// Whether so many bytes, which need not be read, are worth a kernel pipe.
+    pub(super) fn is_worth_a_pipe(&self, mute: u64) -> bool {
+        self.bulky && self.buffer.is_empty() && mute >= CHUNK as u64
     }
 
-    /// Moves bytes that need not be read into a kernel pipe, once; returns whether anything came, and `None` when there
-    /// is no pipe to be had.
-    pub(super) fn pour(&mut self, from: &TcpStream) -> Option<bool> {
+    /// Moves at most so many bytes that need not be read into a kernel pipe, once; returns how many, and whether
+    /// anything was heard. `None`: there is no pipe to be had.
+    pub(super) fn pour(&mut self, from: &TcpStream, mute: u64) -> Option<(usize, bool)> {
         let mut pipe = KernelPipe::take()?;
-        match pipe.fill(from) {
+        match pipe.fill(from, usize::try_from(mute).unwrap_or(usize::MAX)) {
             Ok(0) => self.end = Some(End::Finished),
             Ok(moved) => {
                 // Below a chunk, reading costs less.
                 self.bulky = moved >= CHUNK;
                 self.pipe = Some(pipe);
+                return Some((moved, true));
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some((0, false)),
             Err(error) => self.end = Some(End::Reset(error)),
         }
-        Some(true)
+        Some((0, true))
     }
 
     /// Sends once what may pass; returns whether anything moved.

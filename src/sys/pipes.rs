@@ -85,17 +85,18 @@ impl KernelPipe {
         self.held
     }
 
-    /// Moves what a socket has received into the pipe, which must be empty: as much as fits, once. Zero is the end of
-    /// the stream.
+    /// Moves what a socket has received into the pipe, which must be empty: as much as fits and no more than `most`,
+    /// once. Zero is the end of the stream.
     ///
     /// # Errors
     /// `WouldBlock` when nothing is there; else what the kernel says.
-    pub fn fill(&mut self, from: &TcpStream) -> io::Result<usize> {
+    pub fn fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
         let ends = self.ends.as_ref().ok_or(Errno::BADF)?;
         // An empty pipe has room, so that it is the socket which would block.
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-        let moved =
-            from.try_io(Interest::READABLE, || Ok(splice(from, None, &ends.into, None, SIZE, flags)?))?;
+        let moved = from.try_io(Interest::READABLE, || {
+            Ok(splice(from, None, &ends.into, None, SIZE.min(most), flags)?)
+        })?;
         self.held += moved;
         Ok(moved)
     }
@@ -149,23 +150,23 @@ mod tests {
         let mut pipe = KernelPipe::take().unwrap();
         sender.write_all(b"through").await.unwrap();
         from.readable().await.unwrap();
-        assert_eq!(pipe.fill(&from).unwrap(), 7);
+        assert_eq!(pipe.fill(&from, SIZE).unwrap(), 7);
         assert_eq!(pipe.drain(&to).unwrap(), 7);
         let mut got = [0; 7];
         receiver.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"through");
-        assert_eq!(pipe.fill(&from).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(pipe.fill(&from, SIZE).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(pipe);
         assert_eq!(POOL.with(|pool| pool.borrow().len()), 1, "kept");
         let mut pipe = KernelPipe::take().unwrap();
         sender.write_all(b"secret").await.unwrap();
         from.readable().await.unwrap();
-        assert_eq!(pipe.fill(&from).unwrap(), 6);
+        assert_eq!(pipe.fill(&from, SIZE).unwrap(), 6);
         drop(pipe);
         assert_eq!(POOL.with(|pool| pool.borrow().len()), 0, "closed with its bytes");
         drop(sender);
         let mut pipe = KernelPipe::take().unwrap();
         from.readable().await.unwrap();
-        assert_eq!((pipe.fill(&from).unwrap(), pipe.held()), (0, 0), "the end");
+        assert_eq!((pipe.fill(&from, SIZE).unwrap(), pipe.held()), (0, 0), "the end");
     }
 }

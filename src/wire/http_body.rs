@@ -96,6 +96,21 @@ impl BodyReader {
         }
     }
 
+    /// Returns how many of the next bytes are content, whatever they are: they need not be shown, only counted.
+    pub fn mute(&self) -> u64 {
+        match &self.rest {
+            Rest::Length(left) => *left,
+            Rest::Chunked(_) => 0,
+        }
+    }
+
+    /// Counts bytes that were not shown; at most as many as say nothing.
+    pub fn skip(&mut self, bytes: u64) {
+        if let Rest::Length(left) = &mut self.rest {
+            *left = left.saturating_sub(bytes);
+        }
+    }
+
     /// Whether the body is complete: what follows is the next head.
     pub fn is_done(&self) -> bool {
         match &self.rest {

@@ -125,6 +125,31 @@ impl Requests {
         matches!(self.at, At::Head(_)) && !unjudged.is_empty() && !self.is_too_far_ahead()
     }
 
+    /// Returns how many of the client's next bytes need not be shown, only counted.
+    pub fn mute(&self) -> u64 {
+        match &self.at {
+            At::Body(body) => body.mute(),
+            At::Head(_) | At::Judged(_) | At::Approved(_) | At::Switching => 0,
+        }
+    }
+
+    /// Counts bytes of the client that were not shown.
+    pub fn skip(&mut self, bytes: u64) {
+        if let At::Body(body) = &mut self.at {
+            body.skip(bytes);
+        }
+    }
+
+    /// The same of the server's bytes.
+    pub fn mute_answer(&self) -> u64 {
+        self.responses.mute()
+    }
+
+    /// Counts bytes of the server that were not shown.
+    pub fn skip_answer(&mut self, bytes: u64) {
+        self.responses.skip(bytes);
+    }
+
     /// Whether a request was read to its end and waits to be approved.
     pub fn is_judged(&self) -> bool {
         matches!(self.at, At::Judged(_))

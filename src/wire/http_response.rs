@@ -72,6 +72,25 @@ impl Responses {
         matches!(self.at, At::Lost | At::UntilEnd)
     }
 
+    /// Returns how many of the server's next bytes say nothing: they need not be shown, only counted.
+    pub fn mute(&self) -> u64 {
+        match self.at {
+            At::Length(left) => left,
+            At::UntilEnd | At::Switched | At::Lost => u64::MAX,
+            At::Head | At::Chunked(_) => 0,
+        }
+    }
+
+    /// Counts bytes that were not shown; at most as many as say nothing.
+    pub fn skip(&mut self, bytes: u64) {
+        if let At::Length(left) = &mut self.at {
+            *left = left.saturating_sub(bytes);
+            if *left == 0 {
+                self.answered();
+            }
+        }
+    }
+
     /// Follows bytes that the server sent.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
@@ -210,6 +229,23 @@ mod tests {
     const GET: Asked = Asked { head_only: false, websocket: false };
     const HEAD: Asked = Asked { head_only: true, websocket: false };
     const WEBSOCKET: Asked = Asked { head_only: false, websocket: true };
+
+    #[test]
+    fn bytes_that_say_nothing_may_be_counted_alone() {
+        let two = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
+        let mut responses = fed(&[GET, GET], two, 64);
+        assert_eq!(responses.mute(), 9);
+        responses.skip(4);
+        responses.feed(b"five5");
+        assert_eq!((responses.mute(), responses.outstanding()), (0, 1));
+        responses.feed(two);
+        responses.skip(9);
+        assert!(responses.all_answered());
+        let chunked = fed(&[GET], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n", 64);
+        assert_eq!(chunked.mute(), 0);
+        let to_the_end = fed(&[GET], b"HTTP/1.0 200 OK\r\n\r\n", 64);
+        assert_eq!(to_the_end.mute(), u64::MAX);
+    }
 
     fn fed(asked: &[Asked], bytes: &[u8], step: usize) -> Responses {
         let mut responses = Responses::default();

@@ -207,3 +207,45 @@ async fn framing_that_two_servers_read_in_two_ways_never_leaves() {
         assert!(world.dialled().is_empty(), "{fields}");
     }
 }
+
+/// Bytes that differ at every place for a while.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at ^ at >> 8 ^ at >> 16) as u8).collect()
+}
+
+#[tokio::test]
+async fn bodies_of_many_megabytes_pass_byte_for_byte_and_the_next_request_is_judged() {
+    let body = pattern(20 << 20);
+    let length = body.len();
+    let world = World::new(Plan::on_port(80)).await;
+    let head = format!("POST / HTTP/1.1\r\nHost: good.example\r\nContent-Length: {length}\r\n\r\n");
+    let sent = [head.as_bytes(), &body, &get("good.example"), &get("evil.example")].concat();
+    let client = world.connect().await;
+    let (mut from, mut to) = client.into_split();
+    let sending = tokio::spawn(async move {
+        // The refusal ends the connection while the last bytes may still be under way.
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut to, &sent).await;
+        to
+    });
+    let mut server = world.accepted().await;
+    assert_eq!(take(&mut server, head.len()).await, head.as_bytes());
+    assert!(take(&mut server, length).await == body, "the upload");
+    assert_eq!(take(&mut server, get("good.example").len()).await, get("good.example"));
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+    let answers = [answer.as_bytes(), &body, answer.as_bytes(), &body].concat();
+    let serving = tokio::spawn(async move {
+        server.write_all(&answers).await.unwrap();
+        assert_eq!(rest(&mut server).await.unwrap(), b"", "nothing of the denied request");
+        answers
+    });
+    let mut told = Vec::new();
+    within(tokio::io::AsyncReadExt::read_to_end(&mut from, &mut told)).await.unwrap();
+    let answers = within(serving).await.unwrap();
+    assert!(told[..answers.len()] == answers, "the downloads");
+    assert!(told[answers.len()..].starts_with(b"HTTP/1.1 403 "));
+    drop(within(sending).await.unwrap());
+    let closed = world.closed().await;
+    assert_eq!(closed.ending, Ending::NameChanged);
+    assert_eq!(closed.received, answers.len() as u64);
+    assert_eq!(closed.sent, (head.len() + length + get("good.example").len()) as u64);
+}

@@ -32,6 +32,10 @@ impl Pipe<'_> {
         mut clock: Pin<&mut Sleep>,
     ) -> Poll<Option<Ending>> {
         let idle_at = self.active + self.patience();
+        if self.up.is_pending() && self.head_since.is_some() {
+            // It is the server's turn: the client's time does not run.
+            self.head_since = Some(Instant::now());
+        }
         let head_at = self.head_since.map(|since| since + self.bounds.head);
         let due = [head_at, self.lasts.err()].into_iter().flatten().fold(idle_at, Instant::min);
         // A deadline that moved on is found out when the old one is reached: most flows move all the time.
