@@ -172,6 +172,7 @@ impl Stream {
                 return Some((moved, true));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some((0, false)),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return None,
             Err(error) => self.end = Some(End::Reset(error)),
         }
         Some((0, true))

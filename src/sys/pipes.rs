@@ -89,13 +89,17 @@ impl KernelPipe {
     /// once. Zero is the end of the stream.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing is there; else what the kernel says.
+    /// `WouldBlock` when nothing is there; `Unsupported` when this system does not let sockets be spliced; else what the
+    /// kernel says.
     pub fn fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
         let ends = self.ends.as_ref().ok_or(Errno::BADF)?;
         // An empty pipe has room, so that it is the socket which would block.
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         let moved = from.try_io(Interest::READABLE, || {
-            Ok(splice(from, None, &ends.into, None, SIZE.min(most), flags)?)
+            splice(from, None, &ends.into, None, SIZE.min(most), flags).map_err(|errno| match errno {
+                Errno::NOSYS | Errno::PERM | Errno::INVAL => io::ErrorKind::Unsupported.into(),
+                other => io::Error::from(other),
+            })
         })?;
         self.held += moved;
         Ok(moved)
