@@ -46,6 +46,7 @@ fn decided(flow: Flow, name: &Name) -> Event {
         evidence: Some(Evidence { source: Source::Forwarder, answered_at, ttl_secs: 60, expires_at, chain }),
         held: Duration::ZERO,
         over: None,
+        later: false,
     })
 }
 

@@ -119,6 +119,7 @@ mod tests {
             evidence: None,
             held: Duration::ZERO,
             over: None,
+            later: false,
         }));
         let (ending, sent, received) = (Ending::Closed, 999 * number, 1_234_567 * number);
         summary.hear(&Event::Closed(Closed {

@@ -153,6 +153,7 @@ impl Standing {
     }
 
     fn tell(&mut self, claim: &Claim, decision: &Decision, now: Moment) {
-        self.told.push(Decided::new(&self.flow, &self.origin, Some(claim), decision, Duration::ZERO, now));
+        let line = Decided::new(&self.flow, &self.origin, Some(claim), decision, Duration::ZERO, now);
+        self.told.push(Decided { later: true, ..line });
     }
 }

@@ -104,6 +104,8 @@ pub struct Decided {
     pub held: Duration,
     /// For `over_limit`: the limit.
     pub over: Option<Over>,
+    /// It is of a name after the flow's first; such are no decisions of their own.
+    pub later: bool,
 }
 
 impl Decided {
@@ -140,6 +142,7 @@ impl Decided {
             evidence: decision.evidence.clone(),
             held,
             over: None,
+            later: false,
         }
     }
 }

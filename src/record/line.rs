@@ -47,7 +47,8 @@ pub(super) fn write(event: &Event, out: &mut Vec<u8>) {
 fn decided(root: &mut Object<'_>, event: &Decided) {
     let passes = event.reason.lets_pass();
     root.object("event", |inner| {
-        head(inner, "network", &["connection", verdict(passes)], "decision", passes);
+        let action = if event.later { "name" } else { "decision" };
+        head(inner, "network", &["connection", verdict(passes)], action, passes);
         inner.text("reason", event.reason.code());
         inner.shown("id", event.flow.id);
         inner.number("duration", nanos(event.at.tick.since(event.flow.at)));

@@ -115,6 +115,8 @@ impl Metrics {
     /// Counts one event.
     pub fn count(&self, event: &Event) {
         match event {
+            // A flow is counted once.
+            Event::Decided(event) if event.later => {}
             Event::Decided(event) => {
                 bump(&self.flows, event.reason as usize);
                 self.count_over(event.over);

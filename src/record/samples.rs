@@ -68,6 +68,7 @@ fn denied(reason: Reason) -> Decided {
         evidence: None,
         held: Duration::ZERO,
         over: None,
+        later: false,
     }
 }
 
@@ -227,6 +228,7 @@ pub(crate) fn all() -> Vec<(&'static str, Event)> {
         ("decided_garbled", Event::Decided(garbled)),
         ("decided_container", Event::Decided(of_container)),
         ("decided_process", Event::Decided(of_process)),
+        ("decided_later", Event::Decided(Decided { later: true, ..denied(Reason::NameChanged) })),
         ("decided_over_limit", over_limit(5, 3)),
         ("closed", Event::Closed(closed)),
         ("closed_failed", Event::Closed(failed)),

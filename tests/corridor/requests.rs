@@ -92,6 +92,7 @@ async fn every_name_of_a_connection_has_one_line_and_the_refused_one_too() {
         ("evil.example", Reason::NameChanged),
     ];
     assert_eq!(lines(&world), expected.map(|(name, reason)| (name.to_owned(), reason)));
+    assert_eq!(world.decided().iter().map(|line| line.later).collect::<Vec<_>>(), [false, true, true]);
     assert_eq!(world.decided().iter().map(|line| line.flow.id).collect::<HashSet<_>>().len(), 1);
 }
 
