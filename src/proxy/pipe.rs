@@ -60,6 +60,8 @@ pub(super) struct Pipe<'a> {
     /// It lasts: its peers are probed from here on. Until then, when that is.
     lasts: Result<(), Instant>,
     head_since: Option<Instant>,
+    /// A kernel pipe was filled in this round.
+    poured: bool,
     /// It ended by itself: neither side is to be reset.
     in_order: bool,
     error: Option<Arc<str>>,
@@ -76,6 +78,8 @@ enum Turn {
 
 /// Rounds without waiting before other flows of this worker get their turn.
 const ROUNDS: u32 = 16;
+/// What a round counts for in which a kernel pipe was filled: up to 1 MiB.
+const ROUNDS_OF_PIPE: u32 = 4;
 
 /// A flow that is open for so long is worth the calls that have dead peers found.
 const LASTING: Duration = Duration::from_secs(10);
@@ -106,6 +110,7 @@ impl<'a> Pipe<'a> {
             active: now,
             lasts: Err(now + LASTING),
             head_since: None,
+            poured: false,
             in_order: false,
             error: None,
         }
@@ -158,7 +163,7 @@ impl<'a> Pipe<'a> {
                 Turn::Over(ending) => return Poll::Ready(Some(ending)),
                 Turn::Owing => return Poll::Ready(None),
                 Turn::Moved if rounds < ROUNDS => {
-                    rounds += 1;
+                    rounds += if std::mem::take(&mut self.poured) { ROUNDS_OF_PIPE } else { 1 };
                     continue;
                 }
                 Turn::Moved => {
@@ -238,6 +243,7 @@ impl<'a> Pipe<'a> {
         if self.up.is_worth_a_pipe(mute)
             && let Some((moved, heard)) = self.up.pour(self.client, mute)
         {
+            self.poured = true;
             if let Some(later) = &mut self.later {
                 later.skip(moved, 0);
             }
@@ -255,6 +261,7 @@ impl<'a> Pipe<'a> {
         if self.down.is_worth_a_pipe(mute)
             && let Some((moved, heard)) = self.down.pour(self.server, mute)
         {
+            self.poured = true;
             if let Some(later) = &mut self.later {
                 later.skip(0, moved);
             }
