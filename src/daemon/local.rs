@@ -12,7 +12,7 @@ use crate::dns::Upstream;
 use crate::gate::{ClientMatch, Policy};
 use crate::nft::{CaptureConfig, Cgroup, DOCKER_RESOLVER, Form, Locals, Plan, PlanError};
 use crate::settings::{LocalSettings, LocalWho, Settings};
-use crate::sys::cgroup::{Change, Group, Groups};
+use crate::sys::cgroup::{Change, Group, Groups, Watched};
 
 use super::Error;
 
@@ -22,7 +22,7 @@ pub(super) struct Local {
     settings: LocalSettings,
     users: Vec<u32>,
     /// `None`: no group is captured.
-    groups: Option<Groups>,
+    groups: Option<Watched>,
     /// What is captured besides, and in which form.
     rest: Option<(CaptureConfig, Form)>,
     gate: u32,
@@ -54,7 +54,7 @@ impl Local {
                 users.sort_unstable();
                 users.dedup();
                 if !cgroups.is_empty() {
-                    groups = Some(Groups::hold(cgroups)?);
+                    groups = Some(Groups::hold(cgroups)?.watch());
                 }
             }
         }
@@ -71,7 +71,7 @@ impl Local {
         let who = match self.settings.who {
             LocalWho::AllButGate => Locals::AllButGate,
             LocalWho::These { .. } => {
-                let groups = self.groups.iter().flat_map(Groups::all);
+                let groups = self.groups.iter().flat_map(Watched::all);
                 Locals::These { users: self.users.clone(), cgroups: groups.map(cgroup).collect() }
             }
         };
@@ -91,7 +91,7 @@ impl Local {
 
     /// Returns the groups that are captured once they are there.
     pub(super) fn absent(&self) -> impl Iterator<Item = &str> {
-        self.groups.iter().flat_map(Groups::absent)
+        self.groups.iter().flat_map(Watched::absent)
     }
 
     /// Waits until a captured group is removed (false), or made anew and needs new rules (true). Those that have waited

@@ -10,11 +10,13 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{Mode, OFlags};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::{descriptors, mounts};
@@ -78,7 +80,7 @@ pub enum Change {
 
 /// A group whose processes do not run until this is dropped.
 #[derive(Debug)]
-pub struct Stillness(OwnedFd);
+pub struct Stillness(Arc<OwnedFd>);
 
 impl Drop for Stillness {
     fn drop(&mut self) {
@@ -88,7 +90,51 @@ impl Drop for Stillness {
     }
 }
 
-/// Groups that are held and watched.
+/// A group, and what keeps its descriptor open.
+type Open = (Group, Arc<OwnedFd>);
+
+/// Groups that a task of their own watches: a new one is stopped at once, whatever its owner is busy with.
+#[derive(Debug)]
+pub struct Watched {
+    groups: Vec<Open>,
+    absent: Vec<String>,
+    news: mpsc::Receiver<News>,
+}
+
+/// What the task found, and how things stand since.
+#[derive(Debug)]
+struct News {
+    changes: Vec<Change>,
+    groups: Vec<Open>,
+}
+
+impl Watched {
+    /// Returns every group by which a rule has to match: those there are, and the last of those that were there
+    /// before them, whose sockets may have outlived them. As of the last change that was returned.
+    pub fn all(&self) -> impl Iterator<Item = Group> {
+        self.groups.iter().map(|(group, _)| *group)
+    }
+
+    /// Returns the paths of groups that were not there at the start, as given.
+    pub fn absent(&self) -> impl Iterator<Item = &str> {
+        self.absent.iter().map(String::as_str)
+    }
+
+    /// Waits until a group is removed or made anew. The new one stands still until its change is dropped. What cannot be
+    /// looked at (descriptors or watches have run out, say) is looked at again every second, for ever.
+    pub async fn changes(&mut self) -> Vec<Change> {
+        match self.news.recv().await {
+            Some(news) => {
+                self.groups = news.groups;
+                news.changes
+            }
+            // The task ends with the runtime.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Groups that are held.
 #[derive(Debug)]
 pub struct Groups {
     root: PathBuf,
@@ -111,7 +157,7 @@ struct Held {
 #[derive(Debug)]
 struct Life {
     id: u64,
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
 }
 
 impl Groups {
@@ -148,25 +194,40 @@ impl Groups {
         Ok(groups)
     }
 
-    /// Returns every group by which a rule has to match: those there are, and the last of those that were there
-    /// before them, whose sockets may have outlived them.
-    pub fn all(&self) -> Vec<Group> {
+    /// Has a task of the runtime watch them until the result is dropped.
+    pub fn watch(mut self) -> Watched {
+        let (tell, news) = mpsc::channel(UNHEARD);
+        let absent = self.held.iter().filter(|held| held.gone).map(|held| held.path.clone()).collect();
+        let watched = Watched { groups: self.open(), absent, news };
+        tokio::spawn(async move {
+            loop {
+                let changes = tokio::select! {
+                    changes = self.changes() => changes,
+                    () = tell.closed() => return,
+                };
+                let news = News { changes, groups: self.open() };
+                if tell.send(news).await.is_err() {
+                    return;
+                }
+            }
+        });
+        watched
+    }
+
+    fn open(&self) -> Vec<Open> {
         let of = |held: &Held| {
             let level = u8::try_from(depth(&held.path)).unwrap_or(u8::MAX);
-            let group = |life: &Life| Group { id: life.id, level, descriptor: life.folder.as_raw_fd() };
-            held.lives.iter().map(group).collect::<Vec<_>>()
+            let open = |life: &Life| {
+                let group = Group { id: life.id, level, descriptor: life.folder.as_raw_fd() };
+                (group, Arc::clone(&life.folder))
+            };
+            held.lives.iter().map(open).collect::<Vec<_>>()
         };
         self.held.iter().flat_map(of).collect()
     }
 
-    /// Returns the paths of groups that are not there, as given.
-    pub fn absent(&self) -> impl Iterator<Item = &str> {
-        self.held.iter().filter(|held| held.gone).map(|held| held.path.as_str())
-    }
-
-    /// Waits until a group is removed or made anew. The new one stands still until its change is dropped. What cannot be
-    /// looked at (descriptors or watches have run out, say) is looked at again every second, for ever.
-    pub async fn changes(&mut self) -> Vec<Change> {
+    /// As [`Watched::changes`].
+    async fn changes(&mut self) -> Vec<Change> {
         loop {
             let changes = self.look();
             if !changes.is_empty() {
@@ -268,12 +329,12 @@ impl Life {
     fn at(path: &Path) -> io::Result<Self> {
         let folder = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let id = rustix::fs::fstat(&folder)?.st_ino;
-        Ok(Self { id, folder })
+        Ok(Self { id, folder: Arc::new(folder) })
     }
 
     /// Stops what runs in the group, unless somebody else has, or this process may not.
     fn stop(&self) -> Option<Stillness> {
-        let folder = self.folder.try_clone().ok()?;
+        let folder = Arc::clone(&self.folder);
         match frozen(&folder)
             .and_then(|frozen| if frozen { Ok(false) } else { set_frozen(&folder, true).map(|()| true) })
         {
@@ -305,6 +366,9 @@ fn set_frozen(folder: &impl AsFd, frozen: bool) -> io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+/// Changes that wait for the owner; groups that are made while these wait run until there is a place.
+const UNHEARD: usize = 64;
 
 /// The path below the root, without the slash in front.
 fn relative(path: &str) -> Result<&Path, CgroupError> {
@@ -388,18 +452,53 @@ mod tests {
         let changes = timeout(SAFETY_NET * 5, groups.changes()).await.expect("it is not deaf");
         assert!(matches!(&changes[..], [Change::Anew { path, .. }] if path == "one"), "{changes:?}");
         assert!(!groups.troubled);
-        let known: Vec<u64> = groups.all().iter().map(|group| group.id).collect();
+        let known: Vec<u64> = groups.open().iter().map(|(group, _)| group.id).collect();
         assert_eq!(known.len(), 4, "those that were there before stay known: {known:?}");
+    }
+
+    #[tokio::test]
+    async fn a_new_group_stands_still_before_its_owner_asks_and_until_the_owner_is_done() {
+        let root = tempfile::tempdir().unwrap();
+        let (there, aside) = (root.path().join("one"), root.path().join("aside"));
+        std::fs::create_dir(&there).unwrap();
+        let mut watched = watching(root.path(), &["one"]).watch();
+        let before: Vec<Group> = watched.all().collect();
+
+        std::fs::create_dir(&aside).unwrap();
+        std::fs::write(aside.join(FREEZER), "0").unwrap();
+        std::fs::remove_dir(&there).unwrap();
+        std::fs::rename(&aside, &there).unwrap();
+        let frozen = || std::fs::read_to_string(there.join(FREEZER)).unwrap();
+        let stopped = async {
+            while frozen() != "1" {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(SAFETY_NET * 5, stopped).await.expect("it is stopped though nobody asked");
+        assert_eq!(watched.all().collect::<Vec<_>>(), before, "not told yet");
+
+        let changes = timeout(SAFETY_NET, async {
+            loop {
+                let changes = watched.changes().await;
+                if changes.iter().any(|change| matches!(change, Change::Anew { .. })) {
+                    break changes;
+                }
+            }
+        });
+        let changes = changes.await.expect("told");
+        assert_eq!(watched.all().count(), 2);
+        assert_eq!(frozen(), "1", "until its owner is done");
+        drop(changes);
+        assert_eq!(frozen(), "0");
     }
 
     #[tokio::test]
     async fn a_group_that_is_not_there_is_waited_for_and_a_file_is_none() {
         match Groups::hold(&["no/such/group".to_owned()]) {
             Ok(groups) => {
-                assert_eq!(
-                    (groups.absent().collect::<Vec<_>>(), groups.all()),
-                    (vec!["no/such/group"], vec![])
-                );
+                let watched = groups.watch();
+                assert_eq!(watched.absent().collect::<Vec<_>>(), ["no/such/group"]);
+                assert_eq!(watched.all().count(), 0);
             }
             Err(CgroupError::NoHierarchy) => return,
             other => panic!("{other:?}"),
