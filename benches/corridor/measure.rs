@@ -44,7 +44,12 @@ pub fn round(who: Contender, time: Duration, only: &[String], bytes: u64) -> Res
         ensure!(checked.failed == 0.0, "bytes were lost");
     }
     if wanted("connect") {
+        let logging = || between.proxy.as_ref().map_or(0.0, |proxy| proxy.cpu_of("audit"));
+        let before = logging();
         let (said, cpu) = timed(&between, who, "connect", 32, time)?;
+        if who == Contender::Namegate {
+            figures.set("of it the log's thread, %", (logging() - before) * 100.0 / cpu);
+        }
         figures.set("connections/s", said.count / said.seconds);
         figures.set("connection median, us", said.median);
         figures.set("connection 99 %, us", said.slowest);

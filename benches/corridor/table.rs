@@ -47,12 +47,13 @@ enum Goal {
     None,
 }
 
-const ROWS: [(&str, Goal); 20] = [
+const ROWS: [(&str, Goal); 21] = [
     ("connections/s", Goal::Least(1.2)),
     ("connection median, us", Goal::None),
     ("connection 99 %, us", Goal::None),
     ("connections failed", Goal::None),
     ("CPU us a connection", Goal::Most(0.8)),
+    ("of it the log's thread, %", Goal::MostOf(5.0)),
     ("one stream down, Gbit/s", Goal::Least(2.0)),
     ("eight streams down, Gbit/s", Goal::None),
     ("one stream up, Gbit/s", Goal::Least(2.0)),

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -164,8 +164,20 @@ impl Running {
 
     /// User and system time so far, of it and its children, seconds.
     pub fn cpu(&self) -> Result<f64> {
-        let ticks: u64 = self.tree().iter().filter_map(|pid| ticks(*pid)).sum();
+        let ticks: u64 = self.tree().iter().filter_map(|pid| ticks(Path::new(&format!("/proc/{pid}")))).sum();
         Ok(ticks as f64 / TICKS)
+    }
+
+    /// The same of its threads of this name alone.
+    pub fn cpu_of(&self, name: &str) -> f64 {
+        let tree = self.tree();
+        let folders = tree.iter().filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/task")).ok());
+        let threads = folders.flatten().flatten();
+        let named = threads.filter(|thread| {
+            std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+        });
+        let ticks: u64 = named.filter_map(|thread| ticks(&thread.path())).sum();
+        ticks as f64 / TICKS
     }
 
     /// Anonymous memory, bytes.
@@ -206,8 +218,9 @@ impl Drop for Running {
     }
 }
 
-fn ticks(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// Ticks that a process, or a thread, by its folder below `/proc`, has used.
+fn ticks(folder: &Path) -> Option<u64> {
+    let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
 }
