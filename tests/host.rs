@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use namegate::nft::{
     CaptureConfig, Cgroup, DnsCapture, Form, FormChoice, Installed, LocalConfig, Locals, Nft, Plan, Standing,
 };
-use namegate::sys::cgroup::{CgroupError, Change, Groups};
+use namegate::sys::cgroup::{CgroupError, Change, Groups, Watched};
 use namegate::sys::owner::Owners;
 use namespace::{as_root, at, netns, sh};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -609,7 +609,7 @@ fn outer_pid() -> u128 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("time").as_nanos()
 }
 
-fn members(groups: &Groups) -> Locals {
+fn members(groups: &Watched) -> Locals {
     let holder = std::process::id();
     let cgroup = |group: namegate::sys::cgroup::Group| Cgroup {
         id: group.id,
@@ -617,7 +617,7 @@ fn members(groups: &Groups) -> Locals {
         holder,
         descriptor: group.descriptor,
     };
-    Locals::These { users: Vec::new(), cgroups: groups.all().into_iter().map(cgroup).collect() }
+    Locals::These { users: Vec::new(), cgroups: groups.all().map(cgroup).collect() }
 }
 
 #[test]
@@ -629,7 +629,7 @@ fn a_control_group_that_is_removed_and_made_anew_stays_captured() {
     let folder = Folder::make();
     let connect = || TcpStream::connect_timeout(&address("203.0.113.10:443"), Duration::from_secs(2));
     block_on(async {
-        let mut groups = Groups::hold(&[folder.path()]).expect("held");
+        let mut groups = Groups::hold(&[folder.path()]).expect("held").watch();
         let kernel = Arc::new(Nft::default());
         let mut installed = Installed::apply(kernel, &plan(members(&groups))).await.expect("apply");
         assert_eq!(installed.verify().await.expect("verify"), Standing::Intact);
@@ -702,7 +702,7 @@ fn the_gates_own_control_group_cannot_be_held_and_one_that_is_not_there_is_captu
         });
         world();
         std::fs::remove_dir(folder.app()).expect("removed");
-        let mut groups = Groups::hold(&[folder.path()]).expect("waited for");
+        let mut groups = Groups::hold(&[folder.path()]).expect("waited for").watch();
         let mut installed =
             Installed::apply(Arc::new(Nft::default()), &plan(members(&groups))).await.expect("apply");
         assert_eq!(installed.verify().await.expect("verify"), Standing::Intact);
