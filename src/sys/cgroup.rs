@@ -78,6 +78,14 @@ pub enum Change {
     },
 }
 
+impl Change {
+    fn path(&self) -> &str {
+        match self {
+            Self::Gone { path } | Self::Anew { path, .. } => path,
+        }
+    }
+}
+
 /// A group whose processes do not run until this is dropped.
 #[derive(Debug)]
 pub struct Stillness(Arc<OwnedFd>);
@@ -196,18 +204,20 @@ impl Groups {
 
     /// Has a task of the runtime watch them until the result is dropped.
     pub fn watch(mut self) -> Watched {
-        let (tell, news) = mpsc::channel(UNHEARD);
+        let (tell, news) = mpsc::channel(1);
         let absent = self.held.iter().filter(|held| held.gone).map(|held| held.path.clone()).collect();
         let watched = Watched { groups: self.open(), absent, news };
         tokio::spawn(async move {
+            let mut untold = Vec::new();
             loop {
-                let changes = tokio::select! {
-                    changes = self.changes() => changes,
+                // While the owner is busy it goes on watching.
+                tokio::select! {
+                    changes = self.changes() => untold = merged(untold, changes),
+                    place = tell.reserve(), if !untold.is_empty() => match place {
+                        Ok(place) => place.send(News { changes: std::mem::take(&mut untold), groups: self.open() }),
+                        Err(_) => return,
+                    },
                     () = tell.closed() => return,
-                };
-                let news = News { changes, groups: self.open() };
-                if tell.send(news).await.is_err() {
-                    return;
                 }
             }
         });
@@ -367,8 +377,16 @@ fn set_frozen(folder: &impl AsFd, frozen: bool) -> io::Result<()> {
     }
 }
 
-/// Changes that wait for the owner; groups that are made while these wait run until there is a place.
-const UNHEARD: usize = 64;
+/// Joins what was not told with what came after. Of the groups that were made under one path only the newest has anything
+/// in it that could stand still; that one came is told also when it is gone again, for the sockets that were made in it.
+fn merged(untold: Vec<Change>, later: Vec<Change>) -> Vec<Change> {
+    let outdated = |change: &Change| {
+        later.iter().any(|newer| matches!(newer, Change::Anew { .. }) && newer.path() == change.path())
+    };
+    let mut all: Vec<Change> = untold.into_iter().filter(|change| !outdated(change)).collect();
+    all.extend(later);
+    all
+}
 
 /// The path below the root, without the slash in front.
 fn relative(path: &str) -> Result<&Path, CgroupError> {
@@ -490,6 +508,46 @@ mod tests {
         assert_eq!(frozen(), "1", "until its owner is done");
         drop(changes);
         assert_eq!(frozen(), "0");
+    }
+
+    #[tokio::test]
+    async fn however_often_a_group_is_made_anew_it_stands_still_though_nobody_asks() {
+        let root = tempfile::tempdir().unwrap();
+        let (there, aside) = (root.path().join("one"), root.path().join("aside"));
+        std::fs::create_dir(&there).unwrap();
+        let mut watched = watching(root.path(), &["one"]).watch();
+        let frozen = || std::fs::read_to_string(there.join(FREEZER)).unwrap();
+        for round in 0..200 {
+            std::fs::create_dir(&aside).unwrap();
+            std::fs::write(aside.join(FREEZER), "0").unwrap();
+            std::fs::remove_dir_all(&there).unwrap();
+            std::fs::rename(&aside, &there).unwrap();
+            let stopped = async {
+                while frozen() != "1" {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(SAFETY_NET * 5, stopped).await.unwrap_or_else(|_| panic!("round {round}: it runs"));
+        }
+        // Word of the first, and of all that came after it.
+        for told in 1..=2 {
+            assert_eq!(frozen(), "1", "told {told}");
+            let changes = timeout(SAFETY_NET, watched.changes()).await.expect("told");
+            assert!(matches!(&changes[..], [Change::Anew { .. }]), "{changes:?}");
+        }
+        assert_eq!(frozen(), "0");
+        assert_eq!(watched.all().count(), LIVES);
+    }
+
+    #[test]
+    fn a_group_that_came_and_went_untold_is_told_of_and_one_that_was_made_over_it_replaces_it() {
+        let anew = |path: &str| vec![Change::Anew { path: path.to_owned(), stillness: None }];
+        let gone = |path: &str| vec![Change::Gone { path: path.to_owned() }];
+        let both = merged(anew("one"), gone("one"));
+        assert!(matches!(&both[..], [Change::Anew { .. }, Change::Gone { .. }]), "{both:?}");
+        let last = merged(both, anew("one"));
+        assert!(matches!(&last[..], [Change::Anew { .. }]), "{last:?}");
+        assert_eq!(merged(last, anew("two")).len(), 2, "others are told of too");
     }
 
     #[tokio::test]
