@@ -89,10 +89,10 @@ fn plain_v6(address: Ipv6Addr) -> Scope {
 fn hidden(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let joined = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match address.segments() {
-        // IPv4-compatible (RFC 4291 section 2.5.5.1) and NAT64 (RFC 6052).
-        [0, 0, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            [Some(joined(high, low)), None]
-        }
+        // IPv4-compatible (RFC 4291 section 2.5.5.1), IPv4-translated (RFC 2765) and NAT64 (RFC 6052).
+        [0, 0, 0, 0, 0, 0, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => [Some(joined(high, low)), None],
         // 6to4 (RFC 3056).
         [0x2002, high, low, ..] => [Some(joined(high, low)), None],
         // Teredo (RFC 4380): the server in clear, the client's mapped address inverted.
@@ -114,6 +114,8 @@ mod tests {
     fn every_disguise_of_a_closed_address_is_seen_through() {
         for (text, expected) in [
             ("203.0.113.10", Scope::Public),
+            ("::ffff:0:169.254.169.254", Scope::LinkLocal),
+            ("::ffff:0:203.0.113.10", Scope::Public),
             ("2001:db8:1::10", Scope::Public),
             ("10.1.2.3", Scope::Private),
             ("172.31.255.255", Scope::Private),

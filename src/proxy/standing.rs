@@ -131,7 +131,7 @@ impl Standing {
             let name = claim.name().cloned();
             if decision.reason.lets_pass() && may_pass {
                 decision.reason = Reason::OverLimit;
-            } else if changed && name.is_some() {
+            } else if changed && (name.is_some() || decision.reason.lets_pass()) {
                 decision.reason = Reason::NameChanged;
             }
             self.tell(&claim, &decision, now);

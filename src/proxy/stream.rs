@@ -52,10 +52,12 @@ pub(super) enum End {
 /// Bytes from one socket to the other.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
-    /// `start..released` may be sent, `released..` waits to be judged.
+    /// `start..released` may be sent; what follows, behind the hole, waits to be judged.
     buffer: Vec<u8>,
     start: usize,
     released: usize,
+    /// Bytes behind `released` that were thrown away and are still there. None outside a round of judging.
+    hole: usize,
     /// Beyond the first chunk: the direction proved bulky, and there was room for it.
     extra: Option<OwnedSemaphorePermit>,
     /// The last read filled its buffer, or a kernel pipe with as much.
@@ -80,7 +82,7 @@ impl Stream {
 
     /// Returns the bytes that wait to be judged.
     pub(super) fn unjudged(&self) -> &[u8] {
-        self.buffer.get(self.released..).unwrap_or_default()
+        self.buffer.get(self.released + self.hole..).unwrap_or_default()
     }
 
     /// Whether released bytes wait for the receiver.
@@ -90,23 +92,38 @@ impl Stream {
 
     /// Lets the next bytes pass.
     pub(super) fn release(&mut self, len: usize) {
-        self.released = self.released.saturating_add(len).min(self.buffer.len());
+        let len = len.min(self.unjudged().len());
+        if self.hole > 0 {
+            let from = self.released + self.hole;
+            self.buffer.copy_within(from..from + len, self.released);
+        }
+        self.released += len;
     }
 
     /// Lets everything pass that was received.
     pub(super) fn release_all(&mut self) {
+        self.close_hole();
         self.released = self.buffer.len();
     }
 
     /// Throws away what was not released.
     pub(super) fn drop_unjudged(&mut self) {
         self.buffer.truncate(self.released);
+        self.hole = 0;
     }
 
-    /// Throws away the next bytes that were not released.
+    /// Throws away the next bytes that were not released. They go when the hole is closed: each byte moves once,
+    /// however small the pieces.
     pub(super) fn drop_next(&mut self, len: usize) {
-        let end = self.released.saturating_add(len).min(self.buffer.len());
-        self.buffer.drain(self.released..end);
+        self.hole += len.min(self.unjudged().len());
+    }
+
+    /// Ends a round of judging.
+    pub(super) fn close_hole(&mut self) {
+        let hole = std::mem::take(&mut self.hole);
+        if hole > 0 {
+            self.buffer.drain(self.released..self.released + hole);
+        }
     }
 
     /// Puts words of our own, that may pass, before the last `behind` bytes of those that may;
@@ -124,7 +141,7 @@ impl Stream {
     pub(super) fn clear(&mut self) {
         self.buffer = Vec::new();
         self.pipe = None;
-        (self.start, self.released) = (0, 0);
+        (self.start, self.released, self.hole) = (0, 0, 0);
     }
 
     /// Whether more is to be read: the sender goes on, and there is room for what may pass and for what
@@ -297,4 +314,40 @@ fn give_back(mut buffer: Vec<u8>) {
             buffers.push(buffer);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_thrown_away_leaves_the_rest_in_order() {
+        let mut stream = Stream::with(b"aaXbYYcc".to_vec());
+        stream.release(2);
+        stream.drop_next(1);
+        assert_eq!(stream.unjudged(), b"bYYcc");
+        stream.release(1);
+        stream.drop_next(2);
+        assert_eq!(stream.unjudged(), b"cc");
+        stream.close_hole();
+        assert_eq!((stream.buffer.as_slice(), stream.released), (&b"aabcc"[..], 3));
+        stream.drop_next(100);
+        stream.close_hole();
+        assert_eq!(stream.buffer, b"aab");
+    }
+
+    /// Two bytes kept, seven thrown away, over and over: each byte moves once. Were the rest moved for each piece,
+    /// this would take minutes.
+    #[test]
+    fn small_pieces_thrown_away_cost_no_more_than_their_bytes() {
+        let len = 16 << 20;
+        let mut stream = Stream::with(vec![0; len]);
+        for _ in 0..len / 9 {
+            stream.release(2);
+            stream.drop_next(7);
+        }
+        stream.close_hole();
+        assert_eq!(stream.released, len / 9 * 2);
+        assert_eq!(stream.buffer.len(), len - len / 9 * 7);
+    }
 }

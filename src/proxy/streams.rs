@@ -93,7 +93,7 @@ impl Streams {
     pub(super) fn opening(&mut self, received: &mut Vec<u8>) -> Option<Claim> {
         loop {
             match self.step(received.get(self.first..).unwrap_or_default()) {
-                Next::Pass(len) => self.first += len,
+                Next::Pass(len) | Next::Weigh(len) => self.first += len,
                 Next::Drop(len) => drop(received.drain(self.first..self.first + len)),
                 Next::Judge(claim) => return Some(claim),
                 Next::Wait => return None,
@@ -116,10 +116,14 @@ impl Streams {
             At::Blind if self.greeting != Greeting::Said => return Next::Free,
             At::Blind | At::Frames | At::Closing => {}
         }
+        if self.server.is_lost() {
+            return self.claim(Claim::Garbled(Fault::Frame));
+        }
         match self.client.next(bytes) {
             Step::More if bytes.len() < self.limit => Next::Wait,
             Step::More => self.claim(Claim::Garbled(Fault::TooBig)),
             Step::Pass(len) => Next::Pass(len),
+            Step::Trailers(len) => Next::Weigh(len),
             Step::Drop(len) => Next::Drop(len),
             Step::Ack(len) => self.acknowledged(len),
             Step::Reset(len, stream) => {

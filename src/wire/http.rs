@@ -26,6 +26,9 @@ pub struct Head {
     pub upgrade: bool,
 }
 
+/// Longest announced body: beyond it servers count in two ways.
+pub(super) const LONGEST_BODY: u64 = i64::MAX.unsigned_abs();
+
 /// How the end of a request's body is found (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {

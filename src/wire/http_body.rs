@@ -200,8 +200,8 @@ impl Chunks {
         let next = match (self.at, byte) {
             (At::Size { size, digits }, _) if byte.is_ascii_hexdigit() => {
                 let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
-                // 15 digits: no chunk is larger, and nothing overflows.
-                if digits == 15 {
+                // Nothing overflows, and in a request nothing that a server would count in 31 bits.
+                if digits == 15 || !lenient && (digits == 8 || size >= 1 << 27) {
                     return Err(Fault::Framing);
                 }
                 At::Size { size: size * 16 + digit, digits: digits + 1 }
@@ -372,6 +372,9 @@ mod tests {
             "-1\r\n",
             "0x4\r\n",
             "1000000000000000\r\n",
+            "100000005\r\n",
+            "000000001\r\n",
+            "80000000\r\n",
         ] {
             let mut reader = BodyReader::new(Body::Chunked);
             assert_eq!(reader.take(body.as_bytes()), Err(Fault::Framing), "{body:?}");

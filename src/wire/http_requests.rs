@@ -14,6 +14,8 @@ use crate::facts::{Claim, Fault, Named, Protocol, Via};
 pub enum Next {
     /// So many may pass.
     Pass(usize),
+    /// So many may pass, and reading them can have cost as much as a claim. Not for HTTP/1.
+    Weigh(usize),
     /// So many are never to pass, what follows them may. Not for HTTP/1.
     Drop(usize),
     /// Nothing can be said before more bytes come, from the client or from the server.
@@ -210,7 +212,9 @@ mod tests {
             end = (end + step).min(bytes.len());
             loop {
                 match requests.next(&bytes[passed.len()..end]) {
-                    Next::Pass(len) => passed.extend_from_slice(&bytes[passed.len()..passed.len() + len]),
+                    Next::Pass(len) | Next::Weigh(len) => {
+                        passed.extend_from_slice(&bytes[passed.len()..passed.len() + len])
+                    }
                     Next::Wait => break,
                     Next::Drop(_) => panic!("nothing is taken out"),
                     Next::Free => panic!("nothing was switched"),

@@ -102,9 +102,11 @@ impl Sniffer {
         loop {
             match self.frames.next(&received[self.passed..]) {
                 Step::More => return Look::More,
-                Step::Pass(len) | Step::Drop(len) | Step::Ack(len) | Step::Reset(len, _) => {
-                    self.passed += len
-                }
+                Step::Pass(len)
+                | Step::Trailers(len)
+                | Step::Drop(len)
+                | Step::Ack(len)
+                | Step::Reset(len, _) => self.passed += len,
                 Step::Request(request) => return Look::Got(Opening { name: request.name, tls: None }),
                 Step::Bad(fault) => return Look::Bad(fault),
             }

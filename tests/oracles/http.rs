@@ -89,7 +89,7 @@ fn forwarded(bytes: &[u8]) -> (Vec<(usize, Name)>, usize) {
     let (mut passed, mut answered) = (0, 0);
     loop {
         match corridor.next(&bytes[passed..]) {
-            Next::Pass(len) => passed += len,
+            Next::Pass(len) | Next::Weigh(len) => passed += len,
             Next::Judge(claim) => {
                 let Some(name) = claim.name() else { return (found, passed) };
                 found.push((passed, name.clone()));

@@ -19,6 +19,12 @@ impl Pipe<'_> {
     /// Lets judged bytes of the client pass, and has later requests judged. Returns whether more of what is here is to
     /// be judged: others have their turn first.
     pub(super) fn admit(&mut self) -> bool {
+        let others_first = self.admit_in_place();
+        self.up.close_hole();
+        others_first
+    }
+
+    fn admit_in_place(&mut self) -> bool {
         let mut judged = 0;
         while self.hears_client() {
             let Some(later) = &mut self.later else {
@@ -33,6 +39,11 @@ impl Pipe<'_> {
                 Next::Free => self.later = None,
                 Next::Pass(len) => {
                     self.head_since = None;
+                    self.up.release(len);
+                }
+                Next::Weigh(len) => {
+                    self.head_since = None;
+                    judged += 1;
                     self.up.release(len);
                 }
                 Next::Drop(len) => {

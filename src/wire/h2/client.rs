@@ -22,6 +22,8 @@ pub enum Step {
     More,
     /// So many bytes may pass.
     Pass(usize),
+    /// So many bytes, trailers that were read, may pass. Reading them can cost as much as a request.
+    Trailers(usize),
     /// So many bytes are of a stream that is not to go on.
     Drop(usize),
     /// So many bytes acknowledge SETTINGS of the server; they count as passed.
@@ -289,8 +291,8 @@ impl ClientFrames {
             }
             self.decoder.decode(&block, fields::take_trailer)?;
             self.uploads.end(frame.stream)?;
-            self.at = At::Inside(len, Fate::Pass);
-            return self.step(bytes);
+            self.at = At::Frame;
+            return Ok(Step::Trailers(len));
         }
         let mut fields = Fields::default();
         self.decoder.decode(&block, |name, value| fields.take(name, value))?;

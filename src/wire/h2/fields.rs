@@ -4,7 +4,7 @@
 
 use crate::facts::{Fault, Name};
 use crate::wire::host::Authority;
-use crate::wire::http::is_token;
+use crate::wire::http::{LONGEST_BODY, is_token};
 
 /// What the fields so far have said.
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ impl Fields {
         let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
         let bytes = str::from_utf8(value).ok().filter(|_| is_number).and_then(|digits| digits.parse().ok());
         match bytes {
-            Some(bytes) if self.length.is_none() => {
+            Some(bytes) if bytes <= LONGEST_BODY && self.length.is_none() => {
                 self.length = Some(bytes);
                 Ok(())
             }

@@ -21,7 +21,11 @@ fn read(bytes: &[u8]) -> (Vec<(u32, Option<String>)>, Option<Fault>) {
     let (mut requests, mut at) = (Vec::new(), 0);
     loop {
         match frames.next(&bytes[at..]) {
-            Step::Pass(len) | Step::Drop(len) | Step::Ack(len) | Step::Reset(len, _) => at += len,
+            Step::Pass(len)
+            | Step::Trailers(len)
+            | Step::Drop(len)
+            | Step::Ack(len)
+            | Step::Reset(len, _) => at += len,
             Step::Request(request) => {
                 requests.push((request.stream, request.name.map(|name| name.as_str().to_owned())));
                 frames.approve();
@@ -126,7 +130,11 @@ fn passed(bytes: &[u8]) -> usize {
     let mut at = 0;
     loop {
         match frames.next(&bytes[at..]) {
-            Step::Pass(len) | Step::Drop(len) | Step::Ack(len) | Step::Reset(len, _) => at += len,
+            Step::Pass(len)
+            | Step::Trailers(len)
+            | Step::Drop(len)
+            | Step::Ack(len)
+            | Step::Reset(len, _) => at += len,
             Step::Request(_) => frames.approve(),
             Step::More | Step::Bad(_) => return at,
         }

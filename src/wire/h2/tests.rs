@@ -54,7 +54,7 @@ fn run(bytes: &[u8], step: usize) -> Seen {
         loop {
             match frames.next(&bytes[at..received]) {
                 Step::More => break,
-                Step::Pass(len) | Step::Reset(len, _) => {
+                Step::Pass(len) | Step::Trailers(len) | Step::Reset(len, _) => {
                     seen.passed.extend(&bytes[at..at + len]);
                     at += len;
                 }
@@ -157,6 +157,31 @@ fn bodies_and_trailers_belong_to_their_request() {
     ] {
         assert_eq!(fault(&bad), Some(Fault::Frame), "{bad:?}");
     }
+}
+
+#[test]
+fn trailers_are_weighed_like_requests() {
+    let trailers = headers(1, &block(&[("grpc-status", "0")]));
+    let mut frames = ClientFrames::default();
+    let bytes = opened(&[frame(HEADERS, END_HEADERS, 1, &block(&GET)), trailers.clone()]);
+    let (mut at, mut weighed) = (0, 0);
+    while at < bytes.len() {
+        at += match frames.next(&bytes[at..]) {
+            Step::Request(_) => {
+                frames.approve();
+                0
+            }
+            Step::Trailers(len) => {
+                weighed += len;
+                len
+            }
+            Step::Pass(len) => len,
+            Step::More | Step::Drop(_) | Step::Ack(_) | Step::Reset(..) | Step::Bad(_) => {
+                panic!("only requests and trailers were sent")
+            }
+        };
+    }
+    assert_eq!(weighed, trailers.len());
 }
 
 #[test]
@@ -309,7 +334,7 @@ fn a_server_that_takes_longer_frames_gets_them() {
     let mut at = 0;
     loop {
         match frames.next(&bytes[at..]) {
-            Step::Pass(len) => at += len,
+            Step::Pass(len) | Step::Trailers(len) => at += len,
             Step::Request(_) => frames.approve(),
             Step::More => break,
             odd @ (Step::Drop(_) | Step::Ack(_) | Step::Reset(..) | Step::Bad(_)) => {
@@ -338,7 +363,7 @@ fn after_a_refusal_open_streams_go_on_and_nothing_else_does() {
         match frames.next(&bytes[at..]) {
             Step::Request(request) if request.stream == 1 => frames.approve(),
             Step::Request(_) => assert_eq!(frames.close(), 1),
-            Step::Pass(len) => {
+            Step::Pass(len) | Step::Trailers(len) => {
                 passed.extend(&bytes[at..at + len]);
                 at += len;
             }

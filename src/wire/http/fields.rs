@@ -101,7 +101,7 @@ impl Fields {
         let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
         let bytes = str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
         match bytes {
-            Some(bytes) if is_number && self.length.is_none() => {
+            Some(bytes) if is_number && bytes <= super::LONGEST_BODY && self.length.is_none() => {
                 self.length = Some(bytes);
                 Ok(())
             }

@@ -93,8 +93,8 @@ fn admit(data: &[u8], end: usize, corridor: &mut Requests, told: &mut Told) -> b
     loop {
         match corridor.next(&data[told.passed..end.max(told.passed)]) {
             // The head of the first request was read before.
-            Next::Pass(len) if told.passed == 0 => told.passed = len,
-            Next::Pass(len) => {
+            Next::Pass(len) | Next::Weigh(len) if told.passed == 0 => told.passed = len,
+            Next::Pass(len) | Next::Weigh(len) => {
                 assert!(len > 0 && told.passed + len <= end);
                 told.passed += len;
             }

@@ -14,7 +14,7 @@ fn run(data: &[u8], cuts: &[usize]) -> (Vec<Step>, usize) {
             let step = frames.next(&data[at..end]);
             match step {
                 Step::More => break,
-                Step::Pass(len) | Step::Drop(len) => {
+                Step::Pass(len) | Step::Trailers(len) | Step::Drop(len) => {
                     assert!(len > 0);
                     at += len;
                 }
