@@ -94,6 +94,45 @@ async fn a_request_is_judged_by_its_authority_and_passes_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn nothing_more_passes_to_a_server_that_showed_that_it_speaks_something_else() {
+    let world = World::new(Plan::on_port(80)).await;
+    let first = [opening(), frame(1, 4, 1, &block("good.example"))].concat();
+    let mut client = world.say(&first).await;
+    let mut server = world.accepted().await;
+    assert_eq!(take(&mut server, first.len()).await, first);
+    let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+    server.write_all(answer).await.unwrap();
+    assert_eq!(take(&mut client, answer.len()).await, answer);
+    let smuggled = b"\r\n\r\nGET / HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    client.write_all(&frame(0, 0, 1, smuggled)).await.unwrap();
+    assert_eq!(rest(&mut server).await.unwrap_or_default(), b"");
+    drop(server);
+    world.ends(Ending::Garbled).await;
+}
+
+/// Frames of streams that were refused are thrown away in one pass, and what was open before goes on among them.
+#[tokio::test]
+async fn a_flood_of_frames_that_are_thrown_away_stalls_nobody() {
+    let (_world, mut client, mut server) = {
+        let world = World::new(both_leased(80)).await;
+        let first = [opening(), frame(1, 4, 1, &block("good.example"))].concat();
+        let mut client = world.say(&first).await;
+        let mut server = world.accepted().await;
+        assert_eq!(take(&mut server, first.len()).await, first);
+        server.write_all(&EMPTY_SETTINGS).await.unwrap();
+        assert_eq!(take(&mut client, 9).await, EMPTY_SETTINGS);
+        (world, client, server)
+    };
+    let data = frame(0, 0, 1, b"x");
+    let nothing = frame(0, 0, 0x7fff_fffd, b"");
+    let flood = [ask(3, "evil.example"), nothing.repeat(200_000), data.clone()].concat();
+    let began = std::time::Instant::now();
+    client.write_all(&flood).await.unwrap();
+    assert_eq!(take(&mut server, data.len()).await, data);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_client_that_waits_for_the_server_is_greeted_and_its_answer_to_that_is_kept_back() {
     for step in [1, 9, 1000] {
         let world = World::new(Plan::on_port(80)).await;
