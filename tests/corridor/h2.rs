@@ -59,8 +59,13 @@ async fn next_frame(stream: &mut TcpStream) -> (u8, u32, Vec<u8>) {
 
 /// A connection whose first request has reached the server, which has said its SETTINGS.
 async fn asked(plan: Plan) -> (World, TcpStream, TcpStream) {
+    greeted(plan, &ask(1, "good.example")).await
+}
+
+/// The same with this as the first request.
+async fn greeted(plan: Plan, request: &[u8]) -> (World, TcpStream, TcpStream) {
     let world = World::new(plan).await;
-    let first = [opening(), ask(1, "good.example")].concat();
+    let first = [&opening(), request].concat();
     let mut client = world.say(&first).await;
     let mut server = world.accepted().await;
     assert_eq!(take(&mut server, first.len()).await, first);
@@ -113,16 +118,8 @@ async fn nothing_more_passes_to_a_server_that_showed_that_it_speaks_something_el
 /// Frames of streams that were refused are thrown away in one pass, and what was open before goes on among them.
 #[tokio::test]
 async fn a_flood_of_frames_that_are_thrown_away_stalls_nobody() {
-    let (_world, mut client, mut server) = {
-        let world = World::new(both_leased(80)).await;
-        let first = [opening(), frame(1, 4, 1, &block("good.example"))].concat();
-        let mut client = world.say(&first).await;
-        let mut server = world.accepted().await;
-        assert_eq!(take(&mut server, first.len()).await, first);
-        server.write_all(&EMPTY_SETTINGS).await.unwrap();
-        assert_eq!(take(&mut client, 9).await, EMPTY_SETTINGS);
-        (world, client, server)
-    };
+    let upload = frame(1, 4, 1, &block("good.example"));
+    let (_world, mut client, mut server) = greeted(both_leased(80), &upload).await;
     let data = frame(0, 0, 1, b"x");
     let nothing = frame(0, 0, 0x7fff_fffd, b"");
     let flood = [ask(3, "evil.example"), nothing.repeat(200_000), data.clone()].concat();
