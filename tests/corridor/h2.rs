@@ -115,9 +115,9 @@ async fn nothing_more_passes_to_a_server_that_showed_that_it_speaks_something_el
     world.ends(Ending::Garbled).await;
 }
 
-/// Frames of streams that were refused are thrown away in one pass, and what was open before goes on among them.
+/// What they cost is the unit test's of `proxy::stream`.
 #[tokio::test]
-async fn a_flood_of_frames_that_are_thrown_away_stalls_nobody() {
+async fn what_was_open_goes_on_behind_a_flood_of_frames_that_are_thrown_away() {
     let upload = frame(1, 4, 1, &block("good.example"));
     let (_world, mut client, mut server) = greeted(both_leased(80), &upload).await;
     let data = frame(0, 0, 1, b"x");
