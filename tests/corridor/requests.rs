@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use namegate::gate::{Action, Mode, Reason, Rule};
+use namegate::gate::{Action, Mode, Ports, Reason, Rule};
 use namegate::record::{Decided, Ending};
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
@@ -333,4 +333,27 @@ async fn observing_reads_on_past_a_request_without_a_name_to_what_is_denied() {
     assert_eq!(rest(&mut server).await.unwrap(), b"");
     let said: Vec<_> = lines(&world).into_iter().map(|(name, _)| name).collect();
     assert_eq!(said, ["", "other.example", "evil.example"]);
+}
+
+/// The address rule comes into force only after the first hello was judged by its name.
+#[tokio::test]
+async fn a_second_hello_without_a_name_is_refused_though_an_address_rule_would_now_allow_it() {
+    let mut plan = Plan::on_port(6379);
+    plan.rules[0].ports = Ports(vec![(6379, 6379)]);
+    plan.rules.push(address_rule("db", &["db.example"]));
+    let world = World::new(plan).await;
+    let first = hello("good.example");
+    let mut client = world.say(&first).await;
+    let mut server = world.accepted().await;
+    take(&mut server, first.len()).await;
+    observe(&world.gate, "db.example");
+    server.write_all(&retry_request()).await.unwrap();
+    take(&mut client, retry_request().len()).await;
+    // A client that was given an address sends no name.
+    client.write_all(&hello("192.0.2.1")).await.unwrap();
+    assert_eq!(rest(&mut server).await.unwrap_or_default(), b"", "the second hello did not arrive");
+    world.ends(Ending::NameChanged).await;
+    let told: Vec<_> =
+        world.decided().into_iter().map(|decided| (decided.name.is_some(), decided.reason)).collect();
+    assert_eq!(told, [(true, Reason::Allowed), (false, Reason::NameChanged)]);
 }
