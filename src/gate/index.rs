@@ -14,22 +14,22 @@ use super::slab::{Links, List, Slot};
 
 impl Shard {
     pub(super) fn slot(&self, client: Client, name: &Name, address: IpAddr) -> Option<Slot> {
-        let (holder, address) = (self.holder(client)?, octets(address));
-        self.slot_by_hash(self.key_hash(holder, name, address), holder, name, address)
+        self.slot_at(self.holder(client)?, name, octets(address))
     }
 
-    pub(super) fn slot_by_hash(
-        &self,
-        hash: u32,
-        holder: Slot,
-        name: &Name,
-        address: Ipv6Addr,
-    ) -> Option<Slot> {
+    /// Finds a name's lease among those of a client at an address. Most are alone there.
+    pub(super) fn slot_at(&self, holder: Slot, name: &Name, address: Ipv6Addr) -> Option<Slot> {
+        let newest = self.newest_peer(holder, address)?;
+        let lease = self.leases.get(newest)?;
+        if self.chains.name(lease.chain, lease.told.place()) == Some(name) {
+            return Some(newest);
+        }
+        lease.peers.next?;
+        let hash = self.key_hash(holder, name, address);
         let same = |slot: &Slot| {
             self.leases.get(*slot).is_some_and(|lease| {
                 lease.hash == hash
-                    && lease.client == holder
-                    && lease.address == address
+                    && lease.is_at(holder, address)
                     && self.chains.name(lease.chain, lease.told.place()) == Some(name)
             })
         };
@@ -49,18 +49,32 @@ impl Shard {
         self.by_address.find(self.peer_hash(holder, address), same).copied()
     }
 
+    /// Makes a lease the newest of its client at its address. Where it is not alone, it and the one before it are
+    /// found by their names from here on: so are all that have company.
     pub(super) fn link_peer(&mut self, slot: Slot, holder: Slot, address: Ipv6Addr) {
         let hash = self.peer_hash(holder, address);
         let Self { leases, by_address, hasher, .. } = self;
         let same = |slot: &Slot| leases.get(*slot).is_some_and(|lease| lease.is_at(holder, address));
         if let Some(newest) = by_address.find_mut(hash, same) {
-            let mut list = List { front: Some(*newest), back: None };
-            *newest = slot;
+            let before = std::mem::replace(newest, slot);
+            let mut list = List { front: Some(before), back: None };
             list.push_front(leases, slot, Lease::peers);
+            self.key(before);
+            self.key(slot);
         } else {
             by_address.insert_unique(hash, slot, |slot| {
                 leases.get(*slot).map_or(0, |l| hasher.hash_one((l.client, u128::from(l.address))))
             });
+        }
+    }
+
+    /// Has a lease found by its name, if it is not yet. It stays so until it is removed.
+    fn key(&mut self, slot: Slot) {
+        let Self { leases, by_key, .. } = self;
+        let hash_of = |slot: &Slot| spread(leases.get(*slot).map_or(0, |lease| lease.hash));
+        let hash = hash_of(&slot);
+        if by_key.find(hash, |other| *other == slot).is_none() {
+            by_key.insert_unique(hash, slot, hash_of);
         }
     }
 

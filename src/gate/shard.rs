@@ -1,6 +1,6 @@
 //! A part of the ledger under one lock: all leases of some clients.
 //!
-//! A lease is found by (client, name, address) and by (client, address); whole keys are compared, a
+//! A lease is found by (client, address), and beside others there by its name too; whole keys are compared, a
 //! hash alone is never trusted. Must not know rules, locks or clocks.
 
 use std::net::IpAddr;
@@ -47,6 +47,8 @@ pub(super) enum Found {
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) leases: Slab<Lease>,
+    /// By (client, name, address): the leases that have, or had, others beside them. One table for all would cost
+    /// each lease ten bytes more.
     pub(super) by_key: HashTable<Slot>,
     /// The newest lease of each (client, address); the others are linked behind it.
     pub(super) by_address: HashTable<Slot>,
@@ -233,8 +235,7 @@ impl Shard {
     /// Writes one lease; `false` when there is no room.
     fn write(&mut self, holder: Slot, name: &Name, fresh: &Fresh, now: Tick) -> bool {
         let address = octets(fresh.ip);
-        let hash = self.key_hash(holder, name, address);
-        if let Some(slot) = self.slot_by_hash(hash, holder, name, address) {
+        if let Some(slot) = self.slot_at(holder, name, address) {
             self.join(slot, fresh);
             return true;
         }
@@ -245,7 +246,7 @@ impl Shard {
             address,
             answered_at: fresh.answered_at,
             life_ms: fresh.life_ms,
-            hash,
+            hash: self.key_hash(holder, name, address),
             chain: fresh.chain,
             client: holder,
             told: fresh.told,
@@ -257,8 +258,6 @@ impl Shard {
             self.chains.release(fresh.chain);
             return false;
         };
-        let leases = &self.leases;
-        self.by_key.insert_unique(spread(hash), slot, |slot| spread(leases.get(*slot).map_or(0, |l| l.hash)));
         self.link_peer(slot, holder, address);
         self.total += 1;
         if let Some(entry) = self.clients.get_mut(holder) {
