@@ -49,8 +49,8 @@ impl Shard {
         self.by_address.find(self.peer_hash(holder, address), same).copied()
     }
 
-    /// Makes a lease the newest of its client at its address. Where it is not alone, it and the one before it are
-    /// found by their names from here on: so are all that have company.
+    /// Makes a lease the newest of its client at its address. The one that was is found by its name from here on: so
+    /// are all but the newest.
     pub(super) fn link_peer(&mut self, slot: Slot, holder: Slot, address: Ipv6Addr) {
         let hash = self.peer_hash(holder, address);
         let Self { leases, by_address, hasher, .. } = self;
@@ -60,7 +60,6 @@ impl Shard {
             let mut list = List { front: Some(before), back: None };
             list.push_front(leases, slot, Lease::peers);
             self.key(before);
-            self.key(slot);
         } else {
             by_address.insert_unique(hash, slot, |slot| {
                 leases.get(*slot).map_or(0, |l| hasher.hash_one((l.client, u128::from(l.address))))

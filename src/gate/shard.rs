@@ -47,8 +47,8 @@ pub(super) enum Found {
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) leases: Slab<Lease>,
-    /// By (client, name, address): the leases that have, or had, others beside them. One table for all would cost
-    /// each lease ten bytes more.
+    /// By (client, name, address): the leases that are, or were, behind a newer one. A table of all would cost each
+    /// lease ten bytes more.
     pub(super) by_key: HashTable<Slot>,
     /// The newest lease of each (client, address); the others are linked behind it.
     pub(super) by_address: HashTable<Slot>,
