@@ -103,7 +103,7 @@ fn compare(asked: &Asked) -> Result<()> {
             rounds.push(measure::round(*who, asked.time, &asked.only, asked.bytes)?);
         }
     }
-    let mut text = table::head(asked.time, asked.rounds, &present);
+    let mut text = table::head(asked.time, asked.rounds, &asked.only, &present);
     if figures {
         text += &table::figures(&found);
     }

@@ -17,8 +17,8 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Where and with what it was run.
-pub fn head(time: Duration, rounds: usize, present: &[Contender]) -> String {
+/// Where and with what it was run. `only`: which parts; none are all.
+pub fn head(time: Duration, rounds: usize, only: &[String], present: &[Contender]) -> String {
     let line = |file: &str, name: &str| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let found = text.lines().find_map(|line| {
@@ -29,8 +29,9 @@ pub fn head(time: Duration, rounds: usize, present: &[Contender]) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let versions: Vec<String> = present.iter().filter_map(|who| who.version()).collect();
+    let only = if only.is_empty() { String::new() } else { format!(" --only {}", only.join(",")) };
     format!(
-        "{}, {cores} cores, Linux {}\n{}\ncargo bench --bench corridor -- --seconds {} --rounds {rounds}\n\n",
+        "{}, {cores} cores, Linux {}\n{}\ncargo bench --bench corridor -- --seconds {} --rounds {rounds}{only}\n\n",
         line("/proc/cpuinfo", "model name"),
         kernel.trim(),
         versions.join("; "),
