@@ -21,19 +21,21 @@ impl Shard {
     pub(super) fn slot_at(&self, holder: Slot, name: &Name, address: Ipv6Addr) -> Option<Slot> {
         let newest = self.newest_peer(holder, address)?;
         let lease = self.leases.get(newest)?;
-        if self.chains.name(lease.chain, lease.told.place()) == Some(name) {
+        if self.is_for(lease, name) {
             return Some(newest);
         }
         lease.peers.next?;
         let hash = self.key_hash(holder, name, address);
         let same = |slot: &Slot| {
             self.leases.get(*slot).is_some_and(|lease| {
-                lease.hash == hash
-                    && lease.is_at(holder, address)
-                    && self.chains.name(lease.chain, lease.told.place()) == Some(name)
+                lease.hash == hash && lease.is_at(holder, address) && self.is_for(lease, name)
             })
         };
         self.by_key.find(spread(hash), same).copied()
+    }
+
+    fn is_for(&self, lease: &Lease, name: &Name) -> bool {
+        self.chains.name(lease.chain, lease.told.place()) == Some(name)
     }
 
     pub(super) fn key_hash(&self, holder: Slot, name: &Name, address: Ipv6Addr) -> u32 {
@@ -135,5 +137,61 @@ impl Shard {
             self.newcomers.unlink(&mut self.clients, slot, Holder::newcomers);
         }
         self.clients.remove(slot);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::time::Duration;
+
+    use foldhash::quality::RandomState;
+
+    use super::super::LedgerConfig;
+    use super::super::shard::Answer;
+    use super::*;
+    use crate::facts::{Address, Source, Tick};
+
+    #[test]
+    fn only_what_is_behind_a_newer_lease_has_a_second_entry_and_no_entry_outlives_its_lease() {
+        let config = LedgerConfig {
+            min_ttl: Duration::from_secs(5),
+            grace: Duration::ZERO,
+            max_leases: 100,
+            max_leases_per_client: 100,
+        };
+        let mut shard = Shard::new(config, RandomState::default());
+        let client = Client::at("192.0.2.1".parse().unwrap());
+        let (shared, own) = ("198.51.100.1".parse().unwrap(), "198.51.100.2".parse().unwrap());
+        let names = ["a.example", "b.example", "c.example"].map(|name| Name::parse(name).unwrap());
+        let at = Tick::default();
+        let mut see = |name: &Name, ip: IpAddr| {
+            let addresses = [Address { ip, ttl_secs: 60 }];
+            let chain = std::slice::from_ref(name);
+            let source = Source::Forwarder;
+            shard.record(
+                &Answer { client, chain, kept: 1, by_address: 0, addresses: &addresses, source, at },
+                at,
+            );
+            shard.by_key.len()
+        };
+        assert_eq!((see(&names[0], own), see(&names[0], own), see(&names[0], shared)), (0, 0, 0));
+        assert_eq!((see(&names[1], shared), see(&names[2], shared)), (1, 2));
+        // Each becomes the newest in its turn.
+        for name in names.iter().cycle().take(30) {
+            assert!(see(name, shared) <= 3);
+        }
+        for name in &names {
+            assert!(shard.slot(client, name, shared).is_some(), "{name}");
+            assert_eq!(shard.slot(client, name, own).is_some(), *name == names[0], "{name}");
+        }
+        // The newest first: the others are found as before.
+        for (gone, name) in names.iter().enumerate().rev() {
+            let slot = shard.slot(client, name, shared).unwrap();
+            shard.remove(slot);
+            let found = names.iter().filter(|name| shard.slot(client, name, shared).is_some()).count();
+            assert_eq!(found, gone);
+        }
+        assert_eq!((shard.by_key.len(), shard.by_address.len(), shard.total), (0, 1, 1));
     }
 }

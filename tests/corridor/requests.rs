@@ -351,8 +351,10 @@ async fn a_second_hello_without_a_name_is_refused_though_an_address_rule_would_n
     take(&mut client, retry_request().len()).await;
     // A client that was given an address sends no name.
     client.write_all(&hello("192.0.2.1")).await.unwrap();
-    assert_eq!(rest(&mut server).await.unwrap_or_default(), b"", "the second hello did not arrive");
-    world.ends(Ending::NameChanged).await;
+    assert_eq!(rest(&mut client).await.unwrap(), [0x15, 3, 3, 0, 2, 2, 0x31]);
+    assert_eq!(rest(&mut server).await.unwrap(), b"", "the second hello did not arrive");
+    let closed = world.closed().await;
+    assert_eq!((closed.ending, closed.sent), (Ending::NameChanged, first.len() as u64));
     let told: Vec<_> =
         world.decided().into_iter().map(|decided| (decided.name.is_some(), decided.reason)).collect();
     assert_eq!(told, [(true, Reason::Allowed), (false, Reason::NameChanged)]);
